@@ -73,8 +73,8 @@ inline int64_t gemm_chunk(const Gemm& gemm) {
   // Only a vocabulary is this long: parts of anything that all rows go through would cost more than they bring.
   constexpr int64_t long_sum = 32768, long_chunk = 16384;
   if (gemm.form != GemmForm::tn) return gemm.k > long_sum ? long_chunk : gemm.k;
-  // Gradients of adapters have one short side. Two blocks for each multiprocessor of an H100, but no chunk so short
-  // that its part costs more than its sum.
+  // Gradients of adapters have one short side. Two tiles for each multiprocessor of an H100 (at once, or with Hopper's
+  // own kernel one after the other), but no chunk so short that its part costs more than its sum.
   constexpr int64_t wanted = 264, least = 512, slice = 64;
   const int64_t tiles = ((gemm.m + 127) / 128) * ((gemm.n + 127) / 128);
   const int64_t parts = std::min(wanted / std::max<int64_t>(tiles, 1), gemm.k / least);

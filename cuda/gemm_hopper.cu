@@ -35,24 +35,33 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
   launch_hopper_instance<Tile, Form>(stream, device, args, parts, PlainEpilogue());
 }
 
-/// The largest tile that still gives most multiprocessors one.
-template <GemmForm Form>
-void launch_form(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
+/// f(tile), the largest that still gives most multiprocessors one.
+template <GemmForm Form, class F>
+void with_tile(int multiprocessors, const GemmArguments& args, int parts, const F& f) {
   if constexpr (Form == GemmForm::tn) {  // parts are cut by tiles of this size (gemm_chunk)
-    launch_instance<HopperSquare, Form>(stream, device, args, parts);
+    f(HopperSquare());
   } else {
     int widest = 0;
     for (int i = 0; i < args.columns; ++i) widest = std::max(widest, args.products[i].n);
     const bool tall = args.m_end - args.m_begin > 64;
-    const auto enough = [&](int64_t tiles) { return enough_tiles(device, tiles); };
-    if (tall && widest > 128 && enough(hopper_tiles<HopperWide>(args, parts)))
-      return launch_instance<HopperWide, Form>(stream, device, args, parts);
-    if (tall && enough(hopper_tiles<HopperSquare>(args, parts)))
-      return launch_instance<HopperSquare, Form>(stream, device, args, parts);
+    const auto enough = [&](int64_t tiles) { return enough_tiles(multiprocessors, tiles); };
+    if (tall && widest > 128 && enough(hopper_tiles<HopperWide>(args, parts))) return f(HopperWide());
+    if (tall && enough(hopper_tiles<HopperSquare>(args, parts))) return f(HopperSquare());
     if constexpr (Form == GemmForm::nt)
-      if (!enough(hopper_tiles<HopperNarrow>(args, parts)))
-        return launch_instance<HopperSmall, Form>(stream, device, args, parts);
-    launch_instance<HopperNarrow, Form>(stream, device, args, parts);
+      if (!enough(hopper_tiles<HopperNarrow>(args, parts))) return f(HopperSmall());
+    f(HopperNarrow());
+  }
+}
+
+template <class F>
+void with_form(GemmForm form, const F& f) {
+  switch (form) {
+    case GemmForm::nt:
+      return f(std::integral_constant<GemmForm, GemmForm::nt>());
+    case GemmForm::nn:
+      return f(std::integral_constant<GemmForm, GemmForm::nn>());
+    case GemmForm::tn:
+      return f(std::integral_constant<GemmForm, GemmForm::tn>());
   }
 }
 
@@ -67,19 +76,30 @@ bool takes_gemm_hopper(GemmForm form, const GemmArguments& args) {
 
 void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
   if (args.a.dropped || args.b.dropped) return launch_gemm_hopper_dropped(stream, device, form, args, parts);
-  switch (form) {
-    case GemmForm::nt:
-      return launch_form<GemmForm::nt>(stream, device, args, parts);
-    case GemmForm::nn:
-      return launch_form<GemmForm::nn>(stream, device, args, parts);
-    case GemmForm::tn:
-      return launch_form<GemmForm::tn>(stream, device, args, parts);
-  }
+  with_form(form, [&](auto of) {
+    with_tile<of>(device.multiprocessors, args, parts,
+                  [&](auto tile) { launch_instance<decltype(tile), of>(stream, device, args, parts); });
+  });
 }
 
 }  // namespace fire::cuda::detail
 
 namespace fire::cuda {
+
+HopperTileSize hopper_tile_size(GemmForm form, int m, const int* n, int count, int multiprocessors) {
+  detail::GemmArguments args{};
+  args.m_end = m;
+  args.columns = count;
+  for (int i = 0; i < count; ++i) args.products[i].n = n[i];
+  HopperTileSize size{};
+  detail::with_form(form, [&](auto of) {
+    detail::with_tile<of>(multiprocessors, args, 1, [&](auto tile) {
+      using Tile = decltype(tile);
+      size = {Tile::BM, Tile::BN, Tile::blocks};
+    });
+  });
+  return size;
+}
 
 bool has_gemm_hopper() {
   using detail::HopperSmall;

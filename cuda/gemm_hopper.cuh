@@ -156,6 +156,16 @@ __global__ void __launch_bounds__(32)
     }
     ptx::fence_mbarrier_init();
   }
+  if (threadIdx.x == 32) {  // meanwhile
+    for (int i = 0; i < max(args.gemm.columns, args.gemm.terms.count); ++i) {
+      const GemmProduct& product = args.gemm.products[i];
+      if (product.n == 0) continue;
+      if (product.k > 0) ptx::prefetch_tensor_map(&args.maps[i].a), ptx::prefetch_tensor_map(&args.maps[i].b);
+      if (product.rank > 0)
+        ptx::prefetch_tensor_map(&args.maps[i].low_a), ptx::prefetch_tensor_map(&args.maps[i].low_b);
+    }
+    args.epilogue.prefetch(args.gemm);
+  }
   __syncthreads();
 
   const auto for_each_tile = [&](const auto& body) {

@@ -6,6 +6,13 @@
 
 namespace fire::cuda {
 
+/// The rows and columns of Y that a block computes at a time, and the blocks of a multiprocessor.
+struct HopperTileSize {
+  int rows, columns, blocks;
+};
+/// Of a launch of `count` products with m rows and n[i] columns.
+HopperTileSize hopper_tile_size(GemmForm form, int m, const int* n, int count, int multiprocessors);
+
 /// Whether this build has the kernel's body for the current device.
 bool has_gemm_hopper();
 

@@ -20,7 +20,7 @@ void launch_gemm_hopper_dropped(Stream stream, const GemmDevice& device, GemmFor
   const PlainEpilogue epilogue{};
   if (form == GemmForm::tn)  // parts are cut by tiles of this size (gemm_chunk)
     return launch_hopper_instance<DroppedSquare, GemmForm::tn>(stream, device, args, parts, epilogue);
-  if (enough_tiles(device, hopper_tiles<DroppedSquare>(args, parts)))
+  if (enough_tiles(device.multiprocessors, hopper_tiles<DroppedSquare>(args, parts)))
     return launch_hopper_instance<DroppedSquare, GemmForm::nt>(stream, device, args, parts, epilogue);
   launch_hopper_instance<DroppedNarrow, GemmForm::nt>(stream, device, args, parts, epilogue);
 }

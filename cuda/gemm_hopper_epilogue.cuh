@@ -1,6 +1,7 @@
 // What becomes of the sums of a tile on Hopper (gemm_hopper.cuh). An epilogue is a struct of values that the launch
 // hands to the kernel:
 //
+//   prefetch     one thread, at the start: the maps that it will use
 //   fetch        the producer, behind the slices of a tile's factors: slots of the ring with what else the tile needs
 //   finish       a consumer's warp, with the sums of its 16 rows and the slots that `fetch` has filled
 //   warp_bytes   shared memory of each warp of the consumers, 1024-byte aligned
@@ -68,6 +69,7 @@ __device__ inline void store_pair(bf16* to, float2 pair) {
 struct PlainEpilogue {
   static constexpr int warp_bytes = 0;
 
+  __device__ void prefetch(const GemmArguments&) const {}
   template <class Tile, class Ring>
   __device__ void fetch(const GemmArguments&, const HopperPlace&, Ring&) const {}
 
@@ -153,6 +155,14 @@ struct StagedEpilogue {
   static constexpr int fetched = 2;  ///< pieces of the residual in a slot
 
   TensorMap y[gemm_most], residual[gemm_most];
+
+  __device__ void prefetch(const GemmArguments& args) const {
+    for (int i = 0; i < args.columns; ++i) {
+      if (args.products[i].n == 0) continue;
+      ptx::prefetch_tensor_map(y + i);
+      if (args.products[i].residual != nullptr) ptx::prefetch_tensor_map(residual + i);
+    }
+  }
 
   template <class Tile, class Ring>
   __device__ void fetch(const GemmArguments& args, const HopperPlace& place, Ring& ring) const {

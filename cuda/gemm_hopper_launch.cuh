@@ -49,8 +49,6 @@ void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmA
 }
 
 /// Whether so many tiles give most multiprocessors one.
-inline bool enough_tiles(const GemmDevice& device, int64_t tiles) {
-  return 4 * tiles >= 3 * int64_t{device.multiprocessors};
-}
+inline bool enough_tiles(int multiprocessors, int64_t tiles) { return 4 * tiles >= 3 * int64_t{multiprocessors}; }
 
 }  // namespace fire::cuda::detail

@@ -1,52 +1,66 @@
 /**
  * What matrix products on Hopper should take, by arithmetic alone: tiles and their choice are those of
- * cuda/gemm_hopper.cu, the parts of gradients those of gemm_chunk in cuda/gemm.h. Nothing here was measured but the two
- * ceilings of a card (roofline.mjs). A measurement far from it says that one of these assumptions is wrong:
+ * cuda/gemm_hopper.cu (both are held against test/cuda/hopper_tiles.json), the parts of gradients those of gemm_chunk in
+ * cuda/gemm.h. Nothing here was measured but the two ceilings of a card (roofline.mjs). A measurement far from it says
+ * that one of these assumptions is wrong:
  *
  *   - multiplying, a multiprocessor does its share of the measured rate of a large product;
  *   - a slice takes longer where tensor cores and TMA want more than 128 bytes of shared memory a clock;
  *   - tiles take whole rounds over the multiprocessors, or half of one (the tile is then half as wide);
- *   - writing a tile, thirteen instructions for each of a thread's sums (counted in the compiled kernel), hides behind
- *     nothing; waiting for a residual comes on top and is not in it;
+ *   - writing a tile hides behind nothing, but behind the other block where a multiprocessor has two; it is so many
+ *     instructions for each of a thread's sums (`instructions`);
+ *   - a residual in bf16 arrives while the last slices are multiplied (TMA, a slot of the ring before it is wanted), and Y
+ *     leaves while the next tile is: both take shared memory from the tensor cores, 2 bytes a sum each;
  *   - a launch and its first slices take 2 microseconds;
  *   - nothing is faster than reading inputs once and writing the output once.
  */
 
 const multiprocessors = 132
 const clock = 1.755e9
+const sharedBytes = 128
 const slice = 64
 const launch = 2e-6
 
-const wide = { rows: 128, columns: 256, halves: true }
-const square = { rows: 128, columns: 128 }
-const narrow = { rows: 64, columns: 128 }
-const small = { rows: 64, columns: 32 }
+/**
+ * Of the code behind the last wgmma, for each of a thread's sums: counted with nvdisasm, nvcc 13.0, sm_90a, in the
+ * kernels of 128 x 256 (436 and 823 for 128 sums, StagedEpilogue) and, for f32, 128 x 128 (520 for 64, PlainEpilogue). A
+ * bias would be 3 more.
+ */
+export const instructions = { staged: 3.4, residual: 6.4, plain: 8 }
+
+const wide = { rows: 128, columns: 256, blocks: 1, halves: true }
+const square = { rows: 128, columns: 128, blocks: 1 }
+const narrow = { rows: 64, columns: 128, blocks: 2 }
+const small = { rows: 64, columns: 32, blocks: 2 }
 
 const along = (length, side) => Math.ceil(length / side)
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0)
 
-/** Products of one launch. `n` and `k`: of each product; `terms`: they are one sum, of as many columns as the first. */
-const beside = (form, m, n, k, rank = 0) => ({ form, m, n, k, rank })
+/** Products of one launch. `n` and `k`: of each product. `residual`: one is added, in bf16; `f32`: Y is. */
+const beside = (form, m, n, k, { rank = 0, residual = false, f32 = form === 'tn' } = {}) => ({
+  ...{ form, m, n, k, rank, residual, f32 },
+})
 
-export const linear = (m, outs, k) => [
+export const linear = (m, outs, k, options) => [
   beside(
     'nt',
     m,
     outs,
     outs.map(() => k),
+    options,
   ),
 ]
 
-export const lora = (m, outs, k, rank) => [
+export const lora = (m, outs, k, rank, options) => [
   ...linear(
     m,
     outs.map(() => rank),
     k,
   ),
-  ...linear(m, outs, k).map((product) => ({ ...product, rank })),
+  ...linear(m, outs, k, { ...options, rank }),
 ]
 
-export const loraBackward = (m, outs, k, rank) => [
+export const loraBackward = (m, outs, k, rank, options) => [
   beside(
     'nn',
     m,
@@ -54,12 +68,12 @@ export const loraBackward = (m, outs, k, rank) => [
     outs,
   ),
   ...outs.flatMap((out) => [beside('tn', out, [rank], [m]), beside('tn', rank, [k], [m])]),
-  beside('nn', m, [k], [sum(outs)], rank * outs.length),
+  beside('nn', m, [k], [sum(outs)], { ...options, rank: rank * outs.length }),
 ]
 
 const tilesOf = ({ m, n }, tile) => along(m, tile.rows) * sum(n.map((width) => along(width, tile.columns)))
 
-/** launch_form of cuda/gemm_hopper.cu. */
+/** with_tile of cuda/gemm_hopper.cu. */
 export function tileOf(product) {
   const { form, m, n } = product
   if (form === 'tn') return square
@@ -83,7 +97,7 @@ function slowness({ rows, columns }) {
   return Math.max(1, (read + (rows + columns) * 2 * slice) / (128 * clocks))
 }
 
-/** Rounds of all blocks, in times of a whole tile. */
+/** Tiles that a multiprocessor computes, one after the other or two at once, in times of a whole one. */
 function rounds(count, tile) {
   const left = count % multiprocessors
   if (left === 0) return count / multiprocessors
@@ -101,8 +115,13 @@ function launchSeconds(product, card) {
   const slices = mean + along(rank, slice)
   const rate = card.flops / multiprocessors / slowness(tile)
   const multiply = (slices * 2 * tile.rows * tile.columns * slice) / rate
-  const write = (13 * tile.rows * tile.columns) / 32 / 4 / clock
-  return launch * (parts > 1 ? 2 : 1) + rounds(tilesOf(product, tile) * parts, tile) * (multiply + write)
+  const sums = tile.rows * tile.columns
+  const staged = !product.f32 && parts === 1 && tile !== small
+  const each = instructions[!staged ? 'plain' : product.residual ? 'residual' : 'staged']
+  const write = (each * sums) / 32 / 4 / clock
+  const pass = staged ? ((product.residual ? 4 : 2) * sums) / sharedBytes / clock : 0
+  const all = rounds(tilesOf(product, tile) * parts, tile)
+  return launch * (parts > 1 ? 2 : 1) + all * (multiply + pass) + (tile.blocks > 1 ? Math.min(all, 1) : all) * write
 }
 
 /** Milliseconds of an operation that is these launches and moves so many bytes. */

@@ -9,7 +9,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { branches, costs } from './costs.mjs'
-import { expected, linear, lora, loraBackward } from './expected.mjs'
+import { expected, instructions, linear, lora, loraBackward } from './expected.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
 const bench = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -56,19 +56,24 @@ export function kernelCases(model, batch, rank) {
     ['norm_rope_backward q', [t, n, d], cost.normRopeBackward(t, n, d)],
     ['linear q', [t, q, h], cost.linear(t, q, h), linear(t, [q], h)],
     ['linear gate', [t, i, h], cost.linear(t, i, h), linear(t, [i], h)],
-    ['linear down', [t, h, i], cost.linear(t, h, i, { residual: true }), linear(t, [h], i)],
+    ['linear down', [t, h, i], cost.linear(t, h, i, { residual: true }), linear(t, [h], i, { residual: true })],
     ['lora_linear q', [t, q, h, rank], cost.lora(t, q, h, rank), lora(t, [q], h, rank)],
     ['lora_linear gate', [t, i, h, rank], cost.lora(t, i, h, rank), lora(t, [i], h, rank)],
     ['lora_linear gate, dropout', [t, i, h, rank], cost.lora(t, i, h, rank, { dropped: true })],
     ['linear gate, up', [t, h, i, i], together([i, i], (m, n, k) => cost.linear(m, n, k), 1), linear(t, [i, i], h)],
     ['lora_linear q, k, v', [t, h, ...qkv, rank], together(qkv, cost.lora, 1), lora(t, qkv, h, rank)],
     ['lora_linear gate, up', [t, h, i, i, rank], together([i, i], cost.lora, 1), lora(t, [i, i], h, rank)],
-    ['lora_linear down', [t, h, i, rank], cost.lora(t, h, i, rank, { residual: true }), lora(t, [h], i, rank)],
+    [
+      'lora_linear down',
+      [t, h, i, rank],
+      cost.lora(t, h, i, rank, { residual: true }),
+      lora(t, [h], i, rank, { residual: true }),
+    ],
     [
       'lora_linear_backward q',
       [t, q, h, rank],
       cost.loraBackward(t, q, h, rank, { accumulate: true }),
-      loraBackward(t, [q], h, rank),
+      loraBackward(t, [q], h, rank, { residual: true }),
     ],
     ['lora_linear_backward gate', [t, i, h, rank], cost.loraBackward(t, i, h, rank), loraBackward(t, [i], h, rank)],
     ['lora_linear_backward down', [t, h, i, rank], cost.loraBackward(t, h, i, rank), loraBackward(t, [h], i, rank)],
@@ -88,7 +93,7 @@ export function kernelCases(model, batch, rank) {
     ['swiglu_backward', [t, i], cost.swigluBackward(t, i)],
     ['attention', [t, n, kv, d], cost.attention(t, t, n, kv, d, packed.seen)],
     ['attention_backward', [t, n, kv, d], cost.attentionBackward(t, t, n, kv, d, packed.seen)],
-    ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 }), linear(rows, [v], h)],
+    ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 }), linear(rows, [v], h, { f32: true })],
     ['linear_backward head', [rows, v, h], cost.linear(rows, h, v, { x: 4, y: 4 })],
     ['preference_statistics', [rows, v], cost.preferenceStatistics(rows, v, terms)],
     ['preference_backward', [rows, v], cost.preferenceBackward(rows, v, terms)],
@@ -319,9 +324,9 @@ the engine's code step by step (\`test/bench/roofline.test.ts\` holds it against
 block as a GPU reserves it; without the driver's own few hundred MB and the attention tables of a few hundred kB.
 
 **Expected is arithmetic, not a measurement**: what our matrix products on Hopper should take where the tiles of
-\`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, eight
-instructions for a sum that is written, 2 µs a launch and the ceilings above are all there is. \`bench/gpu/expected.mjs\` has it
-line by line. What takes another kernel has none.
+\`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, ${instructions.staged}
+instructions for a sum that is written (${instructions.residual} with a residual, ${instructions.plain} in f32), 2 µs a launch and the ceilings above
+are all there is. \`bench/gpu/expected.mjs\` has it line by line. What takes another kernel has none.
 
 The biases of HuatuoGPT-Vision-7B (three vectors a layer) are in the memory and not in the operations: far below a per cent.
 

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
-import { expected, linear, lora, loraBackward, tileOf } from '../../bench/gpu/expected.mjs'
+import { expected, linear, tileOf } from '../../bench/gpu/expected.mjs'
 // @ts-expect-error a plain script without types
 import { floor, kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
 // @ts-expect-error a plain script without types
@@ -25,15 +25,8 @@ describe('what a product on Hopper should take', () => {
   const card = { bytes: 3e12, flops: 790e12 }
 
   it('takes the tile that cuda/gemm_hopper.cu takes', () => {
-    const tile = (product: object) => {
-      const { rows, columns } = tileOf(product)
-      return `${rows}x${columns}`
-    }
-    expect(linear(7520, [4096], 2560).map(tile)).toEqual(['128x256'])
-    expect(lora(7520, [4096, 1024, 1024], 2560, 128).map(tile)).toEqual(['128x128', '128x256'])
-    expect(lora(7520, [9728], 2560, 128).map(tile)).toEqual(['64x128', '128x256'])
-    expect(loraBackward(7520, [2560], 9728, 128).map(tile)).toEqual(['64x128', '128x128', '128x128', '128x256'])
-    expect([...linear(16, [19456], 2560), ...linear(16, [2560], 9728)].map(tile)).toEqual(['64x128', '64x32'])
+    for (const { rows, columns, blocks, ...product } of JSON.parse(readText('test/cuda/hopper_tiles.json')))
+      expect(tileOf(product), JSON.stringify(product)).toMatchObject({ rows, columns, blocks })
   })
 
   it('is whole rounds of tiles, the last one perhaps of halves, at the rate of a large product', () => {
@@ -43,6 +36,15 @@ describe('what a product on Hopper should take', () => {
     expect(rounds).toBeGreaterThan(4.5)
     expect(rounds).toBeLessThan(4.8)
     expect(expected(linear(1, [2560], 2560), 3e9, card)).toBeCloseTo(1)
+  })
+
+  it('is longer by the instructions that a residual takes, and not by waiting for it', () => {
+    const [without, residual] = [false, true].map((residual) =>
+      expected(linear(7520, [2560], 9728, { residual }), 0, card),
+    )
+    const tile = (1e3 * 2 * 128 * 256 * 9728) / (card.flops / 132)
+    expect(residual - without).toBeGreaterThan(0)
+    expect(residual - without).toBeLessThan(5 * 0.01 * tile)
   })
 
   it('is nowhere below the floor of the sheet', () => {

@@ -7,8 +7,10 @@
 #include <optional>
 #include <span>
 
+#include "cuda/gemm_hopper.h"
 #include "cuda/watch.h"
 #include "device.h"
+#include "tensor/json.h"
 
 namespace fire::test {
 namespace {
@@ -145,6 +147,22 @@ TEST("on Hopper a row has the same bits in products of every number of rows") {
       for (const int multiprocessors : {1, 132})
         CHECK(same_bits(of(m).on(hopper(multiprocessors), m), Doubles(all.begin(), end)));
     }
+  }
+}
+
+TEST("on Hopper a product takes the tile that the roofline counts with") {
+  const Json table = Json::load(std::string(FIRE_TEST_DIR) + "/cuda/hopper_tiles.json");
+  CHECK(table.array().size() > 10);
+  for (const Json& row : table.array()) {
+    std::vector<int> n;
+    for (const Json& columns : row.at("n").array()) n.push_back(static_cast<int>(columns.integer()));
+    const auto number = [&](const char* key) { return static_cast<int>(row.at(key).integer()); };
+    const std::string& form = row.at("form").string();
+    const cuda::HopperTileSize size = cuda::hopper_tile_size(form == "nt"   ? GemmForm::nt
+                                                             : form == "nn" ? GemmForm::nn
+                                                                            : GemmForm::tn,
+                                                             number("m"), n.data(), static_cast<int>(n.size()), 132);
+    CHECK(size.rows == number("rows") && size.columns == number("columns") && size.blocks == number("blocks"));
   }
 }
 
