@@ -1,4 +1,5 @@
 #include "cuda/activation.h"
+#include "cuda/swiglu.cuh"
 #include "cuda/vector.cuh"
 
 namespace fire::cuda {
@@ -22,7 +23,7 @@ __global__ void __launch_bounds__(threads) swiglu_kernel(const T* gate, const T*
   const Chunk<T, N> g = load_chunk<Vector, N>(gate + at, size - at), u = load_chunk<Vector, N>(up + at, size - at);
   float value[N];
 #pragma unroll
-  for (int i = 0; i < N; ++i) value[i] = g[i] * sigmoid(g[i]) * u[i];
+  for (int i = 0; i < N; ++i) value[i] = swiglu<T>(g[i], u[i]);
   store_chunk<Vector>(y + at, size - at, value);
 }
 
@@ -37,9 +38,8 @@ __global__ void __launch_bounds__(threads)
   float to_gate[N], to_up[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    const float s = sigmoid(g[i]);
-    to_gate[i] = d[i] * u[i] * (s * (1.0f + g[i] * (1.0f - s)));
-    to_up[i] = d[i] * (g[i] * s);
+    const SwigluGradients gradients = swiglu_gradients<T>(d[i], g[i], u[i]);
+    to_gate[i] = gradients.gate, to_up[i] = gradients.up;
   }
   store_chunk<Vector>(dgate + at, size - at, to_gate);
   store_chunk<Vector>(dup + at, size - at, to_up);

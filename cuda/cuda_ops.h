@@ -16,6 +16,7 @@ namespace fire::cuda {
 class PinnedRing;
 class CublasLt;
 struct Gemm;
+struct GemmDevice;
 enum class GemmJoin : uint8_t;
 
 /// Makes the device current for the calling thread. Throws ERR_FIRE_NO_DEVICE when there is no such device, or it
@@ -61,6 +62,8 @@ class CudaOps final : public Ops {
                             Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
   void linear_branches(Tensor x, std::span<const LinearBranch> branches) override;
   void linear_branches_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx) override;
+  void gated_branches(Tensor x, const LinearBranch& gate, const LinearBranch& up, Tensor product, bool keeps) override;
+  void gated_backward(const LinearBranch& down, Tensor gate, Tensor up, Tensor product, Tensor dproduct) override;
 
   void embedding(Tensor ids, Tensor table, Tensor y) override;
   void gather_rows(Tensor x, Tensor rows, Tensor y) override;
@@ -99,9 +102,15 @@ class CudaOps final : public Ops {
   /// Device memory of at least `bytes` that outlives the call; grows, never shrinks. A training step asks for at most
   /// gpu_workspace; decoding, sampling and probes may ask for more.
   void* workspace(size_t bytes);
+  /// What adapters make of x is queued; the products with W that use it are returned.
+  std::vector<Gemm> products_of(Tensor x, std::span<const LinearBranch> branches, Tensor residual);
   void forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual);
+  /// The same of dy, and of the products back to dx.
+  std::vector<Gemm> products_to(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate);
   void backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate);
   void add_gradients(const Tensor& x, const LinearBranch& branch);
+  /// Asked for at each call: decoding may have let the workspace grow, and move.
+  GemmDevice gemm_device();
   void multiply(const Gemm& gemm);
   /// In one launch where they can be.
   void multiply(std::span<const Gemm> gemms, GemmJoin join);

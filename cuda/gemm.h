@@ -8,7 +8,7 @@
 // rising order. Where they are cut depends on k alone in nt and nn. So an element depends on its row of A, its column
 // of B, and k, bit for bit; m, n and the kernel variant that they choose make no difference. In tn, where k are tokens,
 // it depends on the shape m, n, k: the same on every GPU. Several products can be one launch, side by side or as the
-// terms of one sum (`GemmJoin`).
+// terms of one sum (`GemmJoin`). gemm_gated.h has products that end in SwiGLU.
 //
 // Hopper has tensor cores of two kinds. bf16 products whose factors TMA can fetch, of any m, take a kernel on the newer
 // kind (gemm_hopper.h): all factors bf16, rows of whole 16 bytes. In products without A' B' one factor may be dropped,

@@ -1,4 +1,5 @@
-// Which tile a product takes on Hopper, and what becomes of its sums.
+// Products on Hopper that end as gemm.h says.
+#include "cuda/gemm_hopper.h"
 #include "cuda/gemm_hopper_launch.cuh"
 
 namespace fire::cuda::detail {
@@ -29,28 +30,10 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
         epilogue.y[i] = map(p.y, 16);
         if (p.residual != nullptr) epilogue.residual[i] = map(p.residual, Tile::BM);
       }
-      return launch_hopper_instance<Tile, Form>(stream, device, args, parts, epilogue);
+      return launch_epilogue<Tile, Form>(stream, device, args, parts, epilogue);
     }
   }
-  launch_hopper_instance<Tile, Form>(stream, device, args, parts, PlainEpilogue());
-}
-
-/// f(tile), the largest that still gives most multiprocessors one.
-template <GemmForm Form, class F>
-void with_tile(int multiprocessors, const GemmArguments& args, int parts, const F& f) {
-  if constexpr (Form == GemmForm::tn) {  // parts are cut by tiles of this size (gemm_chunk)
-    f(HopperSquare());
-  } else {
-    int widest = 0;
-    for (int i = 0; i < args.columns; ++i) widest = std::max(widest, args.products[i].n);
-    const bool tall = args.m_end - args.m_begin > 64;
-    const auto enough = [&](int64_t tiles) { return enough_tiles(multiprocessors, tiles); };
-    if (tall && widest > 128 && enough(hopper_tiles<HopperWide>(args, parts))) return f(HopperWide());
-    if (tall && enough(hopper_tiles<HopperSquare>(args, parts))) return f(HopperSquare());
-    if constexpr (Form == GemmForm::nt)
-      if (!enough(hopper_tiles<HopperNarrow>(args, parts))) return f(HopperSmall());
-    f(HopperNarrow());
-  }
+  launch_epilogue<Tile, Form>(stream, device, args, parts, PlainEpilogue());
 }
 
 template <class F>
@@ -67,15 +50,13 @@ void with_form(GemmForm form, const F& f) {
 
 }  // namespace
 
-bool takes_gemm_hopper(GemmForm form, const GemmArguments& args) {
+bool takes_gemm_hopper(const GemmArguments& args) {
   bool low = false;
   for (const GemmProduct& product : args.products) low |= product.rank > 0;
-  if (takes_gemm_hopper_dropped(form, args)) return !low;
   return args.a.direct && args.b.direct && (!low || (args.low_a.direct && args.low_b.direct));
 }
 
 void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
-  if (args.a.dropped || args.b.dropped) return launch_gemm_hopper_dropped(stream, device, form, args, parts);
   with_form(form, [&](auto of) {
     with_tile<of>(device.multiprocessors, args, parts,
                   [&](auto tile) { launch_instance<decltype(tile), of>(stream, device, args, parts); });

@@ -7,6 +7,9 @@
 // tile and keeps their sums in its registers. Two mbarriers a slot are all that they say to each other: `full`, all
 // bytes of the slice are there, and `empty`, every warp of the consumers has read them. Where a factor is under
 // dropout, the other warps of the producer drop what its mask does not keep, and say so by a third one: `dropped`.
+//
+// A tile may be of two products with one A, side by side: the first half of its columns is of the one, the second of
+// the other, at the same columns of their Ys. Each has its own A'.
 #pragma once
 
 #include "cuda/gemm_hopper_dropout.cuh"
@@ -39,18 +42,20 @@ using HopperSmall = HopperTile<1, 32, 8, 2>;
 /// Slices in shared memory: rows of 128 bytes, swizzled, eight rows an atom of 1,024 bytes. A factor whose rows run
 /// along k comes in boxes of at most 128 rows, so that half a tile has whole boxes; one that is transposed (its rows
 /// are of one k) in boxes of 64 columns. They lie one behind the other.
-template <class Tile, GemmForm Form>
+template <class Tile, GemmForm Form, int Products>
 struct HopperShape {
   static constexpr int BK = 64, row_bytes = 128, box_bytes = BK * row_bytes;
   static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
   static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
-  static constexpr int a_box = a_transposed ? 64 : Tile::BM;                         ///< rows of Y in a box of A
-  static constexpr int b_box = b_transposed ? 64 : Tile::BN < 128 ? Tile::BN : 128;  ///< columns of Y in a box of B
+  static constexpr int a_box = a_transposed ? 64 : Tile::BM;  ///< rows of Y in a box of A
+  /// Columns of a product in the smallest tile, and in a box of B.
+  static constexpr int least = Tile::BN / Products / (Tile::halves ? 2 : 1);
+  static constexpr int b_box = b_transposed ? 64 : least < 128 ? least : 128;
   /// With what each warp of the consumers has.
   static constexpr size_t shared_bytes(int warp_bytes) {
     return Tile::stages * (slot_bytes + (Tile::drops ? 3 : 2) * sizeof(uint64_t)) + 4 * Tile::consumers * warp_bytes;
   }
-  static_assert(Tile::BN % b_box == 0 && (!Tile::halves || Tile::BN / 2 % b_box == 0), "whole boxes");
+  static_assert(least % b_box == 0, "whole boxes");
 };
 
 /// The factors of a product; without rank the last two are not there.
@@ -72,12 +77,12 @@ struct HopperArguments {
 /// Blocks that run together share rows of A and of B: sixteen tiles down, then one to the right.
 template <class Tile, class Epilogue>
 __device__ inline HopperPlace hopper_place(const HopperArguments<Epilogue>& arguments, int tile) {
-  constexpr int down = 16;
+  constexpr int down = 16, columns = Tile::BN / Epilogue::products;
   const GemmArguments& args = arguments.gemm;
   const bool half = Tile::halves && tile >= arguments.whole;
   const int second = half ? (tile - arguments.whole) % 2 : 0;
   if (half) tile = arguments.whole + (tile - arguments.whole) / 2;
-  const auto tiles_of = [&](int product) { return (args.products[product].n + Tile::BN - 1) / Tile::BN; };
+  const auto tiles_of = [&](int product) { return (args.products[product].n + columns - 1) / columns; };
   const int tiles_m = (args.m_end - args.m_begin + Tile::BM - 1) / Tile::BM;
   int tiles_n = 0;
   for (int i = 0; i < args.columns; ++i) tiles_n += tiles_of(i);
@@ -87,7 +92,7 @@ __device__ inline HopperPlace hopper_place(const HopperArguments<Epilogue>& argu
   int column = within / height;
   for (; column >= tiles_of(place.product); ++place.product) column -= tiles_of(place.product);
   place.m0 = args.m_begin + (down * band + within % height) * Tile::BM;
-  place.n0 = column * Tile::BN + second * Tile::BN / 2;
+  place.n0 = column * columns + second * columns / 2;
   return place;
 }
 
@@ -138,7 +143,7 @@ __global__ void __launch_bounds__(32)
 #endif
     gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
-  using Shape = HopperShape<Tile, Form>;
+  using Shape = HopperShape<Tile, Form, Epilogue::products>;
   constexpr int BK = Shape::BK, stages = Tile::stages, warp_bytes = Epilogue::warp_bytes;
   DYNAMIC_SHARED(shared);
   unsigned char* const staging = shared + stages * Shape::slot_bytes;
@@ -157,7 +162,7 @@ __global__ void __launch_bounds__(32)
     ptx::fence_mbarrier_init();
   }
   if (threadIdx.x == 32) {  // meanwhile
-    for (int i = 0; i < max(args.gemm.columns, args.gemm.terms.count); ++i) {
+    for (int i = 0; i < max(max(args.gemm.columns, args.gemm.terms.count), Epilogue::products); ++i) {
       const GemmProduct& product = args.gemm.products[i];
       if (product.n == 0) continue;
       if (product.k > 0) ptx::prefetch_tensor_map(&args.maps[i].a), ptx::prefetch_tensor_map(&args.maps[i].b);
@@ -200,8 +205,9 @@ __global__ void __launch_bounds__(32)
       }
     }
     if (warp > 0 || !ptx::elect_one()) return;
-    const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
-      const int columns = place.half ? Tile::BN / 2 : Tile::BN;
+    /// Of `columns` columns; those from the middle on are of `second`, where there is one.
+    const auto fetch = [&](const TensorMap& a, const TensorMap& b, const TensorMap* second, int columns,
+                           const HopperPlace& place, int begin, int end) {
 #pragma unroll 1
       for (int k = begin; k < end; k += BK, ring.slot.advance()) {
         uint64_t* const arrived = ring.begin_fetch(Shape::a_bytes + columns * Shape::row_bytes);
@@ -210,17 +216,27 @@ __global__ void __launch_bounds__(32)
           ptx::tma_load_2d(ring.data() + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
                            Shape::a_transposed ? k : place.m0 + m, arrived);
 #pragma unroll 1
-        for (int n = 0; n < columns; n += Shape::b_box)
-          ptx::tma_load_2d(ring.data() + Shape::a_bytes + n * Shape::row_bytes, &b,
-                           Shape::b_transposed ? place.n0 + n : k, Shape::b_transposed ? k : place.n0 + n, arrived);
+        for (int n = 0; n < columns; n += Shape::b_box) {
+          const bool other = second != nullptr && 2 * n >= columns;
+          const int col = place.n0 + (other ? n - columns / 2 : n);
+          ptx::tma_load_2d(ring.data() + Shape::a_bytes + n * Shape::row_bytes, other ? second : &b,
+                           Shape::b_transposed ? col : k, Shape::b_transposed ? k : col, arrived);
+        }
       }
     };
     for_each_tile([&](const HopperPlace& place) {
+      const int columns = place.half ? Tile::BN / 2 : Tile::BN;
       const HopperSum<Form> sum{args.gemm, place};
-      for (int term = sum.begin(); term < sum.end(); ++term)
-        fetch(args.maps[term].low_a, args.maps[term].low_b, place, 0, sum.rank(term));
-      for (int term = sum.begin(); term < sum.end(); ++term)
-        fetch(args.maps[term].a, args.maps[term].b, place, sum.k_begin(), sum.k_end(term));
+      if constexpr (Epilogue::products == 2) {
+        for (int i = 0; i < 2; ++i)
+          fetch(args.maps[i].low_a, args.maps[i].low_b, nullptr, columns / 2, place, 0, sum.rank(i));
+        fetch(args.maps[0].a, args.maps[0].b, &args.maps[1].b, columns, place, 0, sum.k_end(0));
+      } else {
+        for (int term = sum.begin(); term < sum.end(); ++term)
+          fetch(args.maps[term].low_a, args.maps[term].low_b, nullptr, columns, place, 0, sum.rank(term));
+        for (int term = sum.begin(); term < sum.end(); ++term)
+          fetch(args.maps[term].a, args.maps[term].b, nullptr, columns, place, sum.k_begin(), sum.k_end(term));
+      }
       args.epilogue.template fetch<Tile>(args.gemm, place, ring);
     });
     return;
@@ -236,9 +252,11 @@ __global__ void __launch_bounds__(32)
   const auto compute = [&](auto columns, const HopperPlace& place) {
     constexpr int N = decltype(columns)::value;
     float acc[N / 2] = {};
-    const auto multiply = [&](int slices) {
+    /// Adds the next slices to `sums`: acc or a half of it.
+    const auto multiply = [&](auto& sums, int slices) {
+      constexpr int sum_columns = 2 * std::extent_v<std::remove_reference_t<decltype(sums)>>;
       int before = 0;
-      ptx::wgmma_hold(acc);
+      ptx::wgmma_hold(sums);
 #pragma unroll 1
       for (int i = 0; i < slices; ++i, ring.slot.advance()) {
         ring.wait();
@@ -246,8 +264,8 @@ __global__ void __launch_bounds__(32)
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)
-          ptx::wgmma<N, Shape::a_transposed, Shape::b_transposed>(
-              acc,
+          ptx::wgmma<sum_columns, Shape::a_transposed, Shape::b_transposed>(
+              sums,
               ptx::wgmma_descriptor(ring.data() + consumer * Shape::box_bytes + step * step_a, box, atom,
                                     Swizzle::bytes_128),
               ptx::wgmma_descriptor(ring.data() + Shape::a_bytes + step * step_b, box, atom, Swizzle::bytes_128), true);
@@ -257,7 +275,7 @@ __global__ void __launch_bounds__(32)
         before = ring.slot.index;
       }
       ptx::wgmma_wait<0>();
-      ptx::wgmma_hold(acc);
+      ptx::wgmma_hold(sums);
       if (slices > 0) ring.release(before);
     };
     const HopperSum<Form> sum{args.gemm, place};
@@ -267,14 +285,23 @@ __global__ void __launch_bounds__(32)
       slices += hopper_slices(sum.k_end(term) - sum.k_begin());
     }
     const int row = place.m0 + 64 * consumer + warp % 4 * 16 + lane / 4;
-    if (low_slices > 0) {
+    if constexpr (Epilogue::products == 2) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float(&half)[N / 4] = reinterpret_cast<float(&)[N / 4]>(acc[i * (N / 4)]);
+        if (sum.rank(i) == 0) continue;
+        multiply(half, hopper_slices(sum.rank(i)));
+#pragma unroll
+        for (float& x : half) x *= args.gemm.products[i].low_scale;
+      }
+    } else if (low_slices > 0) {
       const GemmProduct& low = args.gemm.products[place.product];
-      multiply(low_slices);
+      multiply(acc, low_slices);
 #pragma unroll
       for (float& x : acc) x *= low.low_scale;
       if (low.low_masked) mask_accumulators(acc, low.mask, row, place.n0);
     }
-    multiply(slices);
+    multiply(acc, slices);
     args.epilogue.template finish<Tile>(args.gemm, place, acc, row, ring, staging + (warp - 4) * warp_bytes);
   };
   for_each_tile([&](const HopperPlace& place) {

@@ -5,6 +5,8 @@
 //   fetch        the producer, behind the slices of a tile's factors: slots of the ring with what else the tile needs
 //   finish       a consumer's warp, with the sums of its 16 rows and the slots that `fetch` has filled
 //   warp_bytes   shared memory of each warp of the consumers, 1024-byte aligned
+//   products     of a tile, one or two (gemm_hopper.cuh)
+//   kernel       what launches are called
 //
 // Sum i of a thread is in column 8 (i / 4) + 2 (lane % 4) + i % 2 of the tile, and in row `row` + 8 (i / 2 % 2).
 #pragma once
@@ -67,6 +69,8 @@ __device__ inline void store_pair(bf16* to, float2 pair) {
 
 /// Whatever Y is: straight from the registers. A row of eight f32 is 32 bytes, whole sectors of memory.
 struct PlainEpilogue {
+  static constexpr const char* kernel = "gemm sm_90a";
+  static constexpr int products = 1;
   static constexpr int warp_bytes = 0;
 
   __device__ void prefetch(const GemmArguments&) const {}
@@ -145,13 +149,41 @@ struct PlainEpilogue {
   }
 };
 
+/// 64 columns of bf16 on their way between registers and TMA: lines of 128 bytes, swizzled, so that eight rows of four
+/// lanes meet no bank twice. A warp has 16 of its rows; pair i of a thread is of sums 2 i and 2 i + 1.
+struct HopperPiece {
+  static constexpr int columns = 64, line = 128, bytes = 16 * line;
+  int group_offset[8];  ///< of this thread's pair in eight columns
+
+  __device__ HopperPiece() {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int g = 0; g < 8; ++g) group_offset[g] = lane / 4 * line + (g ^ lane / 4) * 16 + lane % 4 * 4;
+  }
+  /// Eight rows on is eight lines on.
+  __device__ int offset(int pair) const { return group_offset[pair / 2] + pair % 2 * 8 * line; }
+
+  __device__ uint32_t get(const unsigned char* from, int pair) const {
+    return *reinterpret_cast<const uint32_t*>(from + offset(pair));
+  }
+  __device__ void put(unsigned char* to, int pair, uint32_t packed) const {
+    *reinterpret_cast<uint32_t*>(to + offset(pair)) = packed;
+  }
+  /// What the whole warp has put to `from` goes to row and column of a matrix; its store is not yet committed.
+  __device__ static void store(const TensorMap* map, int column, int row, const unsigned char* from) {
+    if (threadIdx.x % 32 == 0) ptx::tma_store_2d(map, column, row, from);
+  }
+};
+
 /// Y and residual in bf16, in rows of whole 16 bytes: by way of shared memory and TMA. The residual comes as slots of
 /// the ring, while the last slices are multiplied; Y goes while the next tile is.
 ///
-/// A piece is 64 columns: lines of 128 bytes, swizzled, so that eight rows of four lanes meet no bank twice. A warp has
-/// two of its own for 16 rows of Y: it writes the one while the other is read.
+/// A warp has two pieces of its own for its rows of Y: it writes the one while the other is read.
 struct StagedEpilogue {
-  static constexpr int piece_columns = 64, line = 128, piece_bytes = 16 * line, warp_bytes = 2 * piece_bytes;
+  static constexpr const char* kernel = "gemm sm_90a";
+  static constexpr int products = 1;
+  static constexpr int piece_columns = HopperPiece::columns, line = HopperPiece::line;
+  static constexpr int warp_bytes = 2 * HopperPiece::bytes;
   static constexpr int fetched = 2;  ///< pieces of the residual in a slot
 
   TensorMap y[gemm_most], residual[gemm_most];
@@ -182,10 +214,7 @@ struct StagedEpilogue {
     static_assert(N % (fetched * piece_columns / 2) == 0, "whole slots of residual");
     const GemmProduct& product = args.products[place.product];
     const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = row - lane / 4 - place.m0;
-    // Of group g of eight columns: where this thread has two of `row`; eight rows on is eight lines on.
-    int offset[8];
-#pragma unroll
-    for (int g = 0; g < 8; ++g) offset[g] = lane / 4 * line + (g ^ lane / 4) * 16 + lane % 4 * 4;
+    const HopperPiece own;
 #pragma unroll
     for (int piece = 0; piece < N / 32; ++piece) {
       const int column = place.n0 + piece * piece_columns;
@@ -209,8 +238,7 @@ struct StagedEpilogue {
         const unsigned char* const from = ring.data() + (piece % fetched * Tile::BM + warp_row) * line;
         uint32_t packed[16];
 #pragma unroll
-        for (int i = 0; i < 16; ++i)
-          packed[i] = *reinterpret_cast<const uint32_t*>(from + offset[i / 2] + i % 2 * 8 * line);
+        for (int i = 0; i < 16; ++i) packed[i] = own.get(from, i);
 #pragma unroll
         for (int i = 0; i < 16; ++i) values[2 * i] += low_f32(packed[i]), values[2 * i + 1] += high_f32(packed[i]);
         if (piece % fetched == fetched - 1) {
@@ -221,17 +249,13 @@ struct StagedEpilogue {
       }
       if (lane == 0) ptx::tma_store_wait_read<1>();
       __syncwarp();
-      unsigned char* const to = staging + piece % 2 * piece_bytes;
+      unsigned char* const to = staging + piece % 2 * HopperPiece::bytes;
 #pragma unroll
-      for (int i = 0; i < 16; ++i)
-        *reinterpret_cast<uint32_t*>(to + offset[i / 2] + i % 2 * 8 * line) =
-            ptx::pack_bf16x2(values[2 * i], values[2 * i + 1]);
+      for (int i = 0; i < 16; ++i) own.put(to, i, ptx::pack_bf16x2(values[2 * i], values[2 * i + 1]));
       ptx::fence_async_shared();
       __syncwarp();
-      if (lane == 0) {
-        ptx::tma_store_2d(y + place.product, column, place.m0 + warp_row - args.m_begin, to);
-        ptx::tma_store_commit();
-      }
+      HopperPiece::store(y + place.product, column, place.m0 + warp_row - args.m_begin, to);
+      if (lane == 0) ptx::tma_store_commit();
     }
   }
 };

@@ -4,6 +4,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/dropout.h"
 #include "cuda/gemm.h"
+#include "cuda/gemm_gated.h"
 
 namespace fire::cuda {
 namespace {
@@ -60,12 +61,15 @@ void CudaOps::multiply(const Gemm& gemm) { multiply({&gemm, 1}, GemmJoin::beside
 
 void CudaOps::multiply(std::span<const Gemm> gemms, GemmJoin join) {
   if (gemms.empty()) return;
-  // Asked for at each call: decoding may have let it grow, and move.
-  const GemmDevice device{properties_.shared_bytes, static_cast<float*>(workspace(gpu_workspace)), gpu_workspace,
-                          isa_ == Isa::sm_90a, properties_.multiprocessors};
+  const GemmDevice device = gemm_device();
   const int count = static_cast<int>(gemms.size());
   if (gemm_joins(gemms.data(), count, join)) return launch_gemm(stream_, device, type_, gemms.data(), count, join);
   in_turn(gemms, join, [&](const Gemm& gemm) { launch_gemm(stream_, device, type_, &gemm, 1, join); });
+}
+
+GemmDevice CudaOps::gemm_device() {
+  return {properties_.shared_bytes, static_cast<float*>(workspace(gpu_workspace)), gpu_workspace, isa_ == Isa::sm_90a,
+          properties_.multiprocessors};
 }
 
 void CudaOps::multiply_weights(std::span<const Gemm> gemms, GemmJoin join) {
@@ -94,7 +98,7 @@ void CudaOps::multiply_weight(const Gemm& gemm) {
   if (!done) multiply(base);
 }
 
-void CudaOps::forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
+std::vector<Gemm> CudaOps::products_of(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
   std::vector<Gemm> down, up;
   for (const auto& [w, bias, y, lora, dropout, mask, h, dh, da, db] : branches) {
     const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a ? lora.a.rows() : 0;
@@ -118,10 +122,14 @@ void CudaOps::forward(Tensor x, std::span<const LinearBranch> branches, Tensor r
     up.push_back(gemm);
   }
   multiply(down, GemmJoin::beside);
-  multiply_weights(up, GemmJoin::beside);
+  return up;
 }
 
-void CudaOps::backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate) {
+void CudaOps::forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
+  multiply_weights(products_of(x, branches, residual), GemmJoin::beside);
+}
+
+std::vector<Gemm> CudaOps::products_to(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate) {
   std::vector<Gemm> down, back;
   for (const auto& [w, bias, dy, lora, dropout, mask, h, dh, da, db] : branches) {
     const int64_t out = w.rows(), in = w.cols(), tokens = dy.rows();
@@ -147,6 +155,11 @@ void CudaOps::backward(Tensor x, std::span<const LinearBranch> branches, Tensor 
     back.push_back(gemm);
   }
   multiply(down, GemmJoin::beside);
+  return back;
+}
+
+void CudaOps::backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate) {
+  const std::vector<Gemm> back = products_to(x, branches, dx, accumulate);
   for (const LinearBranch& branch : branches)
     if (branch.lora.a) add_gradients(x, branch);
   if (dx) multiply_weights(back, GemmJoin::summed);
@@ -198,6 +211,30 @@ void CudaOps::linear_branches(Tensor x, std::span<const LinearBranch> branches) 
 
 void CudaOps::linear_branches_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx) {
   backward(x, branches, dx, false);
+}
+
+void CudaOps::gated_branches(Tensor x, const LinearBranch& gate, const LinearBranch& up, Tensor product, bool keeps) {
+  require(alike(gate.y, up.y) && alike(gate.y, product), "gated_branches", {gate.y, up.y, product});
+  const LinearBranch both[] = {gate, up};
+  const std::vector<Gemm> products = products_of(x, both, {});
+  if (!cublaslt_ && launch_gated_gemm(stream_, gemm_device(), type_, products[0], products[1], product.data(), keeps))
+    return;
+  multiply_weights(products, GemmJoin::beside);
+  swiglu(gate.y, up.y, product);
+}
+
+void CudaOps::gated_backward(const LinearBranch& down, Tensor gate, Tensor up, Tensor product, Tensor dproduct) {
+  require(alike(gate, up) && alike(gate, product) && alike(gate, dproduct), "gated_backward",
+          {gate, up, product, dproduct});
+  const std::vector<Gemm> back = products_to(product, {&down, 1}, dproduct, false);
+  const bool adapted = static_cast<bool>(down.lora.a);
+  if (cublaslt_ || !launch_gated_backward(stream_, gemm_device(), type_, back[0], gate.data(), up.data(),
+                                          adapted ? product.data() : nullptr)) {
+    if (adapted) swiglu(gate, up, product);
+    multiply_weights(back, GemmJoin::summed);
+    swiglu_backward(dproduct, gate, up, gate, up);
+  }
+  if (adapted) add_gradients(product, down);
 }
 
 }  // namespace fire::cuda

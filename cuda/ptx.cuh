@@ -68,6 +68,20 @@ __device__ inline uint32_t pack_bf16x2(float low, float high) {
   return packed;
 }
 
+/// 2^x to 2 ulp; results below the smallest normal number are 0.
+__device__ inline float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// 1 / x to 1 ulp; what is below the smallest normal number counts as 0, in x and in the result.
+__device__ inline float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
 }  // namespace fire::cuda::ptx
 
 #endif

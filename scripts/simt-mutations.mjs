@@ -25,7 +25,7 @@ const acceptedFile = join('test', 'cuda', 'mutations.json')
 const wrappers = ['gpu.h', 'ptx.cuh', 'hopper.cuh', 'wgmma.cuh']
 
 /** Kernel families whose cases have other names. */
-const casesOf = { gemm: ['matmul', 'lora'], rope: ['rope', 'norm'] }
+const casesOf = { gemm: ['matmul', 'lora', 'branches'], rope: ['rope', 'norm'] }
 
 const runs = [
   { build: 'plain', schedule: 'fifo' },

@@ -49,6 +49,7 @@ class Cases {
     lora_backward("lora_linear_backward down", down, false);
     branches("lora_linear_backward q, k, v", {q, kv, kv}, s.rank, true);
     branches("lora_linear_backward gate, up", {i, i}, s.rank, true);
+    gated();
     add("swiglu", by({t, i}), cases::swiglu(type, t * i));
     add("swiglu_backward", by({t, i}), cases::swiglu_backward(type, t * i));
     attention();
@@ -135,6 +136,18 @@ class Cases {
     if (rank > 0) shape.push_back(rank);
     add(kernel, by(shape),
         backward ? cases::linear_branches_backward(target, b, type) : cases::linear_branches(target, b, type), flops);
+  }
+
+  /// SwiGLU with the linears in front of it, as policy and reference have it, and on its way back behind down.
+  void gated() {
+    const int64_t t = s.tokens(), h = s.hidden, i = s.intermediate, r = s.rank;
+    const double linears = 4 * product({t, i, h}), low = 4 * product({r, t, h + i});
+    const cases::Branches adapted{t, h, {{i, r}, {i, r}}, 0, false}, plain{t, h, {{i, 0}, {i, 0}}, 0, false};
+    add("gated_branches", by({t, h, i, r}), cases::gated_branches(target, adapted, true), linears + low);
+    add("gated_branches, nothing kept", by({t, h, i}), cases::gated_branches(target, plain, false), linears);
+    const test::Case back = cases::gated_backward(target, {t, h, i}, r, 0);
+    const double none_for_product = back.bytes() - a * product({t, i});  // it is made again on the way
+    add("gated_backward", by({t, h, i, r}), {none_for_product, linears / 2 + low}, back);
   }
 
   void attention() {

@@ -83,5 +83,16 @@ export function branches(parts, shared) {
   return { bytes: sum('bytes') - (parts.length - 1) * shared, flops: sum('flops') }
 }
 
+/** Gate and up (`parts`, of the same x) with SwiGLU; `size`: bytes of one of the three. Not kept, only the product is written. */
+export function gated(parts, shared, size, keeps) {
+  const { bytes, flops } = branches(parts, shared)
+  return { bytes: bytes + (keeps ? size : -size), flops }
+}
+
+/** Back through down (`part`) and SwiGLU: in the place of x and dx gate and up are read and their gradients written. */
+export function gatedBackward({ bytes, flops }, size) {
+  return { bytes: bytes + 2 * size, flops }
+}
+
 /** native/ops/ops.h, vocabulary_slice. */
 export const vocabularySlice = 8192

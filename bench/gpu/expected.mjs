@@ -27,9 +27,13 @@ const launch = 2e-6
 /**
  * Of the code behind the last wgmma, for each of a thread's sums: counted with nvdisasm, nvcc 13.0, sm_90a, in the
  * kernels of 128 x 256 (436 and 823 for 128 sums, StagedEpilogue) and, for f32, 128 x 128 (520 for 64, PlainEpilogue). A
- * bias would be 3 more.
+ * bias would be 3 more. With SwiGLU: 1004 (853 where gate and up are not kept, but one in eight goes through the special
+ * function units, which take eight clocks for it: 1024) and 2958 for 128 sums.
  */
-export const instructions = { staged: 3.4, residual: 6.4, plain: 8 }
+export const instructions = { staged: 3.4, residual: 6.4, plain: 8, gated: 8, gatedBackward: 23.1 }
+
+/** Bytes of shared memory that pass to and from TMA for each sum. */
+const passing = { staged: 2, residual: 4, plain: 0, gated: 3, gatedBackward: 10 }
 
 const wide = { rows: 128, columns: 256, blocks: 1, halves: true }
 const square = { rows: 128, columns: 128, blocks: 1 }
@@ -41,10 +45,16 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0)
 
 /**
  * Products of one launch. `n` and `k`: of each product. `residual`: one is added, in bf16; `f32`: Y is; `dropped`: x is
- * under dropout; `parts` that are added afterwards, of A that was rounded before.
+ * under dropout; `parts` that are added afterwards, of A that was rounded before. `end`: what else becomes of the sums.
  */
-const beside = (form, m, n, k, { rank = 0, residual = false, f32 = form === 'tn', dropped = false, parts } = {}) => ({
-  ...{ form, m, n, k, rank, residual, f32, dropped, parts },
+const beside = (
+  form,
+  m,
+  n,
+  k,
+  { rank = 0, residual = false, f32 = form === 'tn', dropped = false, parts, end } = {},
+) => ({
+  ...{ form, m, n, k, rank, residual, f32, dropped, parts, end },
 })
 
 export const linear = (m, outs, k, options) => [
@@ -86,6 +96,17 @@ export function headBackward(m, n, k) {
     const length = Math.min(together * chunk, k - i * together * chunk)
     return beside('nn', m, [n], [length], { f32: true, parts: along(length, chunk) })
   })
+}
+
+/** Gate and up with SwiGLU: tiles have as many columns of each, and their low-rank products half a tile's. */
+export const gated = (m, out, k, rank) => {
+  const low = rank > 0 ? linear(m, [rank, rank], k) : []
+  return [...low, beside('nt', m, [2 * out], [k], { rank, end: 'gated' })]
+}
+
+export const gatedBackward = (m, out, k, rank) => {
+  const launches = loraBackward(m, [out], k, rank)
+  return launches.map((one, i) => (i + 1 < launches.length ? one : { ...one, end: 'gatedBackward' }))
 }
 
 const tilesOf = ({ m, n }, tile) => along(m, tile.rows) * sum(n.map((width) => along(width, tile.columns)))
@@ -137,9 +158,9 @@ function launchSeconds(product, card) {
   const multiply = (slices * 2 * tile.rows * tile.columns * slice) / rate
   const sums = tile.rows * tile.columns
   const staged = !product.f32 && parts === 1 && tile !== small && !product.dropped
-  const each = instructions[!staged ? 'plain' : product.residual ? 'residual' : 'staged']
-  const write = (each * sums) / 32 / 4 / clock
-  const pass = staged ? ((product.residual ? 4 : 2) * sums) / sharedBytes / clock : 0
+  const end = product.end ?? (!staged ? 'plain' : product.residual ? 'residual' : 'staged')
+  const write = (instructions[end] * sums) / 32 / 4 / clock
+  const pass = staged ? (passing[end] * sums) / sharedBytes / clock : 0
   const all = rounds(tilesOf(product, tile) * parts, tile)
   const round = product.parts ? launch + (6 * product.m * k[0]) / card.bytes : 0
   return (

@@ -8,8 +8,8 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { branches, costs } from './costs.mjs'
-import { expected, headBackward, instructions, linear, lora, loraBackward } from './expected.mjs'
+import { branches, costs, gatedBackward as gatedBackwardCost, gated as gatedCost } from './costs.mjs'
+import { expected, gated, gatedBackward, headBackward, instructions, linear, lora, loraBackward } from './expected.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
 const bench = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -93,6 +93,24 @@ export function kernelCases(model, batch, rank) {
       [t, h, i, i, rank],
       together([i, i], cost.loraBackward, 2),
       loraBackward(t, [i, i], h, rank),
+    ],
+    [
+      'gated_branches',
+      [t, h, i, rank],
+      gatedCost([cost.lora(t, i, h, rank), cost.lora(t, i, h, rank)], bf16 * t * h, bf16 * t * i, true),
+      gated(t, i, h, rank),
+    ],
+    [
+      'gated_branches, nothing kept',
+      [t, h, i],
+      gatedCost([cost.linear(t, i, h), cost.linear(t, i, h)], bf16 * t * h, bf16 * t * i, false),
+      gated(t, i, h, 0),
+    ],
+    [
+      'gated_backward',
+      [t, h, i, rank],
+      gatedBackwardCost(cost.loraBackward(t, h, i, rank), bf16 * t * i),
+      gatedBackward(t, h, i, rank),
     ],
     ['swiglu', [t, i], cost.swiglu(t, i)],
     ['swiglu_backward', [t, i], cost.swigluBackward(t, i)],
@@ -330,8 +348,8 @@ block as a GPU reserves it; without the driver's own few hundred MB and the atte
 
 **Expected is arithmetic, not a measurement**: what our matrix products on Hopper should take where the tiles of
 \`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, ${instructions.staged}
-instructions for a sum that is written (${instructions.residual} with a residual, ${instructions.plain} in f32), 2 µs a launch and the ceilings above
-are all there is. \`bench/gpu/expected.mjs\` has it line by line. What takes another kernel has none.
+instructions for a sum that is written (${instructions.residual} with a residual, ${instructions.plain} in f32, ${instructions.gated} and ${instructions.gatedBackward} with SwiGLU forward and backward),
+2 µs a launch and the ceilings above are all there is. \`bench/gpu/expected.mjs\` has it line by line. What takes another kernel has none.
 
 The biases of HuatuoGPT-Vision-7B (three vectors a layer) are in the memory and not in the operations: far below a per cent.
 

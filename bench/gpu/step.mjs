@@ -3,7 +3,7 @@
  * decoder_backward.cpp and vision.cpp, which adds up what operations move and compute, and takes memory from an arena in
  * the same order. test/bench/roofline.test.ts holds the memory against the engine's own plan, byte for byte.
  */
-import { branches, costs, vocabularySlice } from './costs.mjs'
+import { branches, costs, gated, gatedBackward, vocabularySlice } from './costs.mjs'
 
 const linears = ['q', 'k', 'v', 'o', 'gate', 'up', 'down']
 
@@ -194,7 +194,7 @@ class Step {
       for (let layer = 0; layer < model.layers; layer++) {
         const run = () => {
           this.allocateLayer(layer, adapter)
-          this.layerForward(layer, adapter)
+          this.layerForward(layer, adapter, keep && !this.checkpointing)
         }
         if (keep && !this.checkpointing) run()
         else arena.scope(run)
@@ -247,14 +247,23 @@ class Step {
 
   /** Linears of one x: `names` of this layer, as one operation. */
   project(layer, names, adapter, residual = false) {
+    const { parts, shared } = this.projections(layer, names, adapter, residual)
+    this.did(`${adapter ? 'lora_linear' : 'linear'} ${names.join(', ')}`, branches(parts, shared))
+  }
+  projections(layer, names, adapter, residual = false) {
     const { cost, rank, model } = this
     const rows = this.inputRows(layer, names[0])
     const parts = names.map((name) => {
       const [out, width] = linearShape(model, name)
       return adapter ? cost.lora(rows, out, width, rank, { residual }) : cost.linear(rows, out, width, { residual })
     })
-    const shared = this.a * rows * linearShape(model, names[0])[1]
-    this.did(`${adapter ? 'lora_linear' : 'linear'} ${names.join(', ')}`, branches(parts, shared))
+    return { parts, shared: this.a * rows * linearShape(model, names[0])[1] }
+  }
+  gated(layer, adapter, keeps) {
+    const rows = this.rows(layer)
+    const { parts, shared } = this.projections(layer, ['gate', 'up'], adapter)
+    const name = `${adapter ? 'lora_linear' : 'linear'} gate, up, swiglu`
+    this.did(name, gated(parts, shared, this.a * rows * this.model.intermediate, keeps))
   }
   inputRows(layer, name) {
     return name === 'k' || name === 'v' ? this.batch.tokens : this.rows(layer)
@@ -274,7 +283,7 @@ class Step {
     this.did('norm_rope', this.cost.normRope(this.batch.tokens, kv, d, { rstd }))
   }
 
-  layerForward(layer, adapter) {
+  layerForward(layer, adapter, keeps) {
     const { model, batch, cost, arena } = this
     const { heads: n, kv_heads: kv, head_dim: d } = model
     const tokens = batch.tokens
@@ -294,9 +303,8 @@ class Step {
     arena.scope(() => {
       this.take(rows, model.hidden)
       this.did('rms_norm', cost.rmsNorm(rows, model.hidden))
-      this.project(layer, ['gate', 'up'], adapter)
       this.take(rows, model.intermediate)
-      this.did('swiglu', cost.swiglu(rows, model.intermediate))
+      this.gated(layer, adapter, keeps)
       this.project(layer, ['down'], adapter, true)
     })
   }
@@ -342,7 +350,7 @@ class Step {
         arena.scope(() => {
           this.allocateLayer(layer, true)
           this.take(this.rows(layer), model.hidden)
-          this.layerForward(layer, true)
+          this.layerForward(layer, true, true)
           this.layerBackward(layer)
         })
       }
@@ -375,13 +383,17 @@ class Step {
     const { model, cost, arena } = this
     const rows = this.rows(layer)
     arena.scope(() => {
-      this.take(rows, model.intermediate)
       arena.scope(() => {
         this.take(rows, model.intermediate)
-        this.did('swiglu', cost.swiglu(rows, model.intermediate))
-        this.projectBackward(layer, ['down'])
+        this.take(rows, model.intermediate)
+        this.take(rows, this.rank)
+        const [out, width] = linearShape(model, 'down')
+        const size = this.a * rows * model.intermediate
+        this.did(
+          'lora_linear_backward down, swiglu',
+          gatedBackward(cost.loraBackward(rows, out, width, this.rank), size),
+        )
       })
-      this.did('swiglu_backward', cost.swigluBackward(rows, model.intermediate))
       this.take(rows, model.hidden)
       this.take(rows, model.hidden)
       this.did('rms_norm', cost.rmsNorm(rows, model.hidden, { rstd: false }))

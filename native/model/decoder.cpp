@@ -242,11 +242,11 @@ void Decoder::mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a
   Tensor normed = ops_.activation(arena_, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, weights_.layers[static_cast<size_t>(layer)].post_attention_norm, config_.rms_norm_eps, normed,
                 a.rstd2);
+  Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
   const LinearBranch branches[] = {branch(frame, layer, Proj::gate, a.gate, a),
                                    branch(frame, layer, Proj::up, a.up, a)};
-  project(normed, branches);
-  Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
-  ops_.swiglu(a.gate, a.up, product);
+  draw_masks(branches);
+  ops_.gated_branches(normed, branches[0], branches[1], product, frame.keeps_layers());
   project(frame, layer, Proj::down, product, a.x_mid, y, a);
 }
 
@@ -300,14 +300,18 @@ void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Te
                       LayerActivations& a) const {
   const LinearBranch l = branch(frame, layer, proj, y, a);
   if (!l.lora.a) return ops_.linear(x, l.w, l.bias, residual, y);
-  if (l.mask) ops_.draw_mask(l.dropout, l.mask);
+  draw_masks({&l, 1});
   ops_.lora_linear(x, l.w, l.bias, l.lora, l.dropout, l.mask, residual, l.h, y);
 }
 
 void Decoder::project(Tensor x, std::span<const LinearBranch> branches) const {
+  draw_masks(branches);
+  ops_.linear_branches(x, branches);
+}
+
+void Decoder::draw_masks(std::span<const LinearBranch> branches) const {
   for (const LinearBranch& l : branches)
     if (l.mask) ops_.draw_mask(l.dropout, l.mask);
-  ops_.linear_branches(x, branches);
 }
 
 }  // namespace fire

@@ -143,6 +143,10 @@ class Decoder {
                LayerActivations& a) const;
   /// The same of several linears of one x.
   void project(Tensor x, std::span<const LinearBranch> branches) const;
+  void draw_masks(std::span<const LinearBranch> branches) const;
+  /// A linear on its way back; its `dh` is taken from the arena.
+  LinearBranch branch_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy,
+                               const LayerActivations& a) const;
   /// Adds the gradients of their adapters and sets dx, which may be empty.
   void project_backward(const Frame& frame, int64_t layer, std::initializer_list<std::pair<Proj, Tensor>> dys, Tensor x,
                         const LayerActivations& a, Tensor dx) const;

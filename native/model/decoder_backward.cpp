@@ -44,14 +44,13 @@ void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& 
   Arena::Scope scope(arena_);
   const Tensor norm = weights_.layers[static_cast<size_t>(layer)].post_attention_norm;
   const int64_t rows = a.x_mid.rows();
-  Tensor dproduct = ops_.activation(arena_, {rows, config_.intermediate_size});
   {
     Arena::Scope inner(arena_);
-    Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
-    ops_.swiglu(a.gate, a.up, product);
-    project_backward(frame, layer, {{Proj::down, dy}}, product, a, dproduct);
+    Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size}),
+           dproduct = ops_.activation(arena_, {rows, config_.intermediate_size});
+    // From here on gate and up are their gradients.
+    ops_.gated_backward(branch_backward(frame, layer, Proj::down, dy, a), a.gate, a.up, product, dproduct);
   }
-  ops_.swiglu_backward(dproduct, a.gate, a.up, a.gate, a.up);  // gate and up are not needed any more
   Tensor normed = ops_.activation(arena_, {rows, config_.hidden_size}),
          dnormed = ops_.activation(arena_, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, norm, config_.rms_norm_eps, normed, {});
@@ -108,16 +107,19 @@ void Decoder::project_backward(const Frame& frame, int64_t layer, std::initializ
                                Tensor x, const LayerActivations& a, Tensor dx) const {
   Arena::Scope scope(arena_);
   std::vector<LinearBranch> branches;
-  for (const auto& [proj, dy] : dys) {
-    LinearBranch l = branch(frame, layer, proj, dy, a);
-    if (const LoraModule* m = frame.module(layer, proj)) {
-      l.dh = ops_.activation(arena_, {l.h.rows(), l.h.cols()});
-      l.da = frame.pass.adapter->a_of(frame.gradient, *m);
-      l.db = frame.pass.adapter->b_of(frame.gradient, *m);
-    }
-    branches.push_back(l);
-  }
+  for (const auto& [proj, dy] : dys) branches.push_back(branch_backward(frame, layer, proj, dy, a));
   ops_.linear_branches_backward(x, branches, dx);
+}
+
+LinearBranch Decoder::branch_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy,
+                                      const LayerActivations& a) const {
+  LinearBranch l = branch(frame, layer, proj, dy, a);
+  if (const LoraModule* m = frame.module(layer, proj)) {
+    l.dh = ops_.activation(arena_, {l.h.rows(), l.h.cols()});
+    l.da = frame.pass.adapter->a_of(frame.gradient, *m);
+    l.db = frame.pass.adapter->b_of(frame.gradient, *m);
+  }
+  return l;
 }
 
 }  // namespace fire

@@ -18,6 +18,8 @@ struct Decoder::Frame {
   /// Whether a linear takes the read rows alone: in a compact layer all but k and v.
   bool reads(int64_t layer, Proj proj) const { return compact(layer) && proj != Proj::k && proj != Proj::v; }
   bool drops() const { return keeps && pass.adapter && pass.adapter->spec().dropout > 0; }
+  /// Whether what this pass makes of a layer is there for its backward.
+  bool keeps_layers() const { return keeps && (!kept.checkpointing || gradient); }
   int64_t last_rows() const { return static_cast<int64_t>(input.read_rows.size()); }
   int64_t rows(int64_t layer) const { return compact(layer) ? last_rows() : input.tokens(); }
   const PreparedPlan& plan(int64_t layer) const { return compact(layer) ? kept.read_plan : kept.plan; }

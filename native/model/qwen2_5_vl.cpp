@@ -129,9 +129,8 @@ class Tower final : public VisionTower {
     Tensor gate = ops_.activation(arena, {n, inner_width}), up = ops_.activation(arena, {n, inner_width}),
            product = ops_.activation(arena, {n, inner_width});
     ops_.rms_norm(x_mid, w.norm2, config_.norm_eps, normed, {});
-    ops_.linear(normed, w.gate.weight, w.gate.bias, {}, gate);
-    ops_.linear(normed, w.up.weight, w.up.bias, {}, up);
-    ops_.swiglu(gate, up, product);
+    ops_.gated_branches(normed, {.w = w.gate.weight, .bias = w.gate.bias, .y = gate},
+                        {.w = w.up.weight, .bias = w.up.bias, .y = up}, product, false);
     ops_.linear(product, w.down.weight, w.down.bias, x_mid, x);
   }
 

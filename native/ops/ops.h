@@ -198,6 +198,22 @@ class Ops {
         linear_backward(b.y, b.w, dx, accumulate);
     }
   }
+  /// product[T,out] = silu(gate.y) * up.y, of `linear_branches` of these two. gate.y and up.y are workspaces unless
+  /// `keeps`.
+  virtual void gated_branches(Tensor x, const LinearBranch& gate, const LinearBranch& up, Tensor product,
+                              [[maybe_unused]] bool keeps) {
+    const LinearBranch both[] = {gate, up};
+    linear_branches(x, both);
+    swiglu(gate.y, up.y, product);
+  }
+  /// Backward of `down`, a linear of product = silu(gate) * up [T,in], and of that: gate and up become their gradients,
+  /// `linear_branches_backward` of down alone between `swiglu` and `swiglu_backward`. `product` and `dproduct` are
+  /// workspaces.
+  virtual void gated_backward(const LinearBranch& down, Tensor gate, Tensor up, Tensor product, Tensor dproduct) {
+    swiglu(gate, up, product);
+    linear_branches_backward(product, {&down, 1}, dproduct);
+    swiglu_backward(dproduct, gate, up, gate, up);
+  }
 
   // --- rows ---------------------------------------------------------------------------------------------------
   /// y[i] = table[ids[i]].

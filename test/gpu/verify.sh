@@ -454,7 +454,7 @@ if part sanitizer; then
         continue
       fi
       # One operation at a time, so that what is done counts.
-      for operation in linear lora_linear_backward linear_branches linear_branches_backward attention attention_backward preference_backward norm_rope adamw; do
+      for operation in linear lora_linear_backward linear_branches linear_branches_backward gated_branches gated_backward attention attention_backward preference_backward norm_rope adamw; do
         left >/dev/null || { leave_out "sanitizer_$tool" "out of time before $operation"; break; }
         checked "sanitizer_${tool}_$operation" $tool "$(program cuda_test)" "op/$operation:"
       done

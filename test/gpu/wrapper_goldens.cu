@@ -78,6 +78,12 @@ __global__ void __launch_bounds__(32) pack_kernel(const uint32_t* in, uint32_t* 
   out[threadIdx.x] = ptx::pack_bf16x2(__uint_as_float(mine[0]), __uint_as_float(mine[1]));
 }
 
+template <bool Power>
+__global__ void __launch_bounds__(32) approximation_kernel(const uint32_t* in, uint32_t* out) {
+  const float x = __uint_as_float(in[threadIdx.x]);
+  out[threadIdx.x] = __float_as_uint(Power ? ptx::exp2_approx(x) : ptx::reciprocal_approx(x));
+}
+
 // --- inputs
 // -----------------------------------------------------------------------------------------------------------
 
@@ -111,6 +117,16 @@ Words pack_input() {
   return words;
 }
 
+/// Around `middle`; and what is not a normal number, or has no normal number for an answer.
+Words approximation_input(float middle) {
+  Words words;
+  for (uint32_t lane = 0; lane < lanes; ++lane) words.push_back(bits(middle + spread(noise(6000 + lane))));
+  const uint32_t chosen[] = {0x00000000, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x00000001, 0x807fffff,
+                             0x3f800000, 0xc2fc0000, 0xc3160000, 0x43160000, 0x7f000000, 0xff7fffff};
+  std::memcpy(words.data(), chosen, sizeof chosen);
+  return words;
+}
+
 // --- cases
 // ------------------------------------------------------------------------------------------------------------
 
@@ -133,7 +149,9 @@ std::vector<Case> make_cases(int major) {
       of_a_warp("mma_bf16_numbers", false, 4, mma_input(spread, 2000), mma_kernel),
       of_a_warp("mma_bf16_special", false, 4, mma_special(), mma_kernel),
       of_a_warp("cp_async_16", true, 8, noise_words(lanes * 8, 4000), cp_async_kernel),
-      of_a_warp("pack_bf16x2", true, 1, pack_input(), pack_kernel)};
+      of_a_warp("pack_bf16x2", true, 1, pack_input(), pack_kernel),
+      of_a_warp("exp2_approx", false, 1, approximation_input(0), approximation_kernel<true>),
+      of_a_warp("reciprocal_approx", false, 1, approximation_input(5), approximation_kernel<false>)};
   if (major == 9) add_hopper_cases(cases);
   return cases;
 }

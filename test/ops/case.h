@@ -32,7 +32,7 @@ struct Target {
 };
 
 struct Argument {
-  enum class Role : uint8_t { input, output, both };
+  enum class Role : uint8_t { input, output, both, workspace };
   std::string name;
   Role role;
   DType type;
@@ -43,8 +43,8 @@ struct Argument {
   Doubles values = {};
 
   int64_t size() const;
-  bool read() const { return role != Role::output; }
-  bool written() const { return role != Role::input; }
+  bool read() const { return role == Role::input || role == Role::both; }
+  bool written() const { return role == Role::output || role == Role::both; }
 };
 
 inline Argument input(std::string name, DType type, std::vector<int64_t> dims, double low = -1, double high = 1) {
@@ -60,6 +60,10 @@ inline Argument output(std::string name, DType type, std::vector<int64_t> dims) 
 /// Changed in place, or added to.
 inline Argument both(std::string name, DType type, std::vector<int64_t> dims, double low = -1, double high = 1) {
   return {std::move(name), Argument::Role::both, type, std::move(dims), low, high};
+}
+/// NaN before the call, and whatever after it.
+inline Argument workspace(std::string name, DType type, std::vector<int64_t> dims) {
+  return {std::move(name), Argument::Role::workspace, type, std::move(dims)};
 }
 
 /// A case's tensors by name, on the host.

@@ -1,6 +1,8 @@
 // The functions of cuda/ptx.cuh for the emulator.
 #pragma once
 
+#include <cmath>
+
 #include "simt/device.h"
 #include "tensor/dtype.h"
 
@@ -36,6 +38,12 @@ inline uint32_t pack_bf16x2(float low, float high) {
   const auto half = [](float v) -> uint32_t { return v != v ? 0x7fffu : to_bf16(v).bits; };  // the one NaN of PTX
   return half(low) | half(high) << 16;
 }
+
+inline float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+
+// More exact than a GPU's.
+inline float exp2_approx(float x) { return flushed(exp2f(flushed(x))); }
+inline float reciprocal_approx(float x) { return flushed(1.0f / flushed(x)); }
 
 #undef SIMT_WHERE
 

@@ -1,5 +1,8 @@
 // Several linears of one x. A branch is held against the reference of its own case (lora.cpp, matmul.cpp), dx against
-// the sum of theirs.
+// the sum of theirs. And SwiGLU of two, and back through the linear behind it.
+#include <algorithm>
+#include <cmath>
+
 #include "ops/cases/cases.h"
 
 namespace fire::test {
@@ -120,6 +123,39 @@ std::vector<Branches> shapes(const Target& target) {
   return all;
 }
 
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double silu(double x) { return x * sigmoid(x); }
+double silu_slope(double x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }
+
+/// How far a tensor's elements may be from what was expected of it.
+Doubles off(const Expected& e, DType type) {
+  Doubles all = e.tolerance;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (type == DType::bf16) all[i] += (std::abs(e.value[i]) + e.tolerance[i]) * 0x1p-8;
+  return all;
+}
+
+/// silu(gate) * up, where these may be so far off themselves. The slope of silu is at most 1.1.
+Expected gated(const Doubles& gate, const Doubles& up, const Doubles& gate_off = {}, const Doubles& up_off = {}) {
+  Expected e{"product", {}, {}};
+  for (size_t i = 0; i < gate.size(); ++i) e.value.push_back(silu(gate[i]) * up[i]);
+  e.tolerance = within(e.value, 16);
+  for (size_t i = 0; i < gate_off.size(); ++i)
+    e.tolerance[i] += 1.1 * gate_off[i] * (std::abs(up[i]) + up_off[i]) + std::abs(silu(gate[i])) * up_off[i];
+  return e;
+}
+
+/// Gate and up of as many outputs.
+std::vector<Branches> gated_shapes(const Target& target) {
+  std::vector<Branches> all = {
+      {0, 24, {{16, 4}, {16, 4}}, 0, true},       {1, 96, {{72, 8}, {72, 8}}, 0, false},  // a token that decodes
+      {5, 64, {{19, 16}, {19, 16}}, 0.25f, true}, {33, 70, {{11, 6}, {11, 6}}, 0, false},
+      {21, 48, {{40, 0}, {40, 8}}, 0, true},      {40, 200, {{56, 136}, {56, 72}}, 0, false},
+  };
+  if (target.gpu) all.push_back({70, 72, {{25 * 64, 8}, {25 * 64, 0}}, 0, false});
+  return all;
+}
+
 }  // namespace
 
 Case cases::linear_branches(const Target& target, const Branches& s, DType y_type) {
@@ -141,6 +177,105 @@ Case cases::linear_branches_backward(const Target& target, const Branches& s, DT
   Case c = together("linear_branches_backward " + described(s), parts);
   c.call = [s](Ops& ops, Tensors& t) { ops.linear_branches_backward(t["x"], branches_of(ops, t, s, "dy"), t["dx"]); };
   return c;
+}
+
+Case cases::gated_branches(const Target& target, const Branches& s, bool keeps) {
+  Case c = linear_branches(target, s, target.activation);
+  c.name = (keeps ? "gated_branches " : "gated_branches, nothing kept, ") + described(s);
+  const std::vector<int64_t> dims{s.tokens, s.branches[0].out};
+  for (Argument& a : c.arguments)
+    if (!keeps && (a.name == "y0" || a.name == "y1")) a.role = Argument::Role::workspace;
+  c.arguments.push_back(output("product", target.activation, dims));
+  c.call = [s, keeps](Ops& ops, Tensors& t) {
+    const std::vector<LinearBranch> both = branches_of(ops, t, s, "y");
+    ops.gated_branches(t["x"], both[0], both[1], t["product"], keeps);
+  };
+  c.reference = [linears = c.reference, type = target.activation, keeps](const Values& in, const Values& got) {
+    std::vector<Expected> all = linears(in, got);
+    if (keeps) {
+      all.push_back(gated(got.at("y0"), got.at("y1")));
+      return all;
+    }
+    Expected y[2];
+    for (size_t i = 0; i < 2; ++i) {
+      const auto at =
+          std::find_if(all.begin(), all.end(), [&](const Expected& e) { return e.name == name_of("y", i); });
+      y[i] = *at;
+      all.erase(at);
+    }
+    all.push_back(gated(y[0].value, y[1].value, off(y[0], type), off(y[1], type)));
+    return all;
+  };
+  if (c.alone) {
+    Branches one = s;
+    one.tokens = 1;
+    c.alone = std::make_shared<Case>(gated_branches(target, one, keeps));
+  }
+  return c;
+}
+
+Case cases::gated_backward(const Target& target, Linear s, int64_t rank, float rate) {
+  const DType type = target.activation;
+  const Branches one{s.tokens, s.in, {{s.out, rank}}, rate, false};
+  Case c = linear_branches_backward(target, one, type);
+  c.name = "gated_backward " + described(one);
+  std::erase_if(c.arguments, [](const Argument& a) { return a.name == "x" || a.name == "dx"; });
+  const std::vector<int64_t> dims{s.tokens, s.in};
+  c.arguments.push_back(both("gate", type, dims, -8, 8));
+  c.arguments.push_back(both("up", type, dims, -2, 2));
+  c.arguments.push_back(rank > 0 ? output("product", type, dims) : workspace("product", type, dims));
+  c.arguments.push_back(workspace("dproduct", type, dims));
+  c.call = [one](Ops& ops, Tensors& t) {
+    ops.gated_backward(branch_of(ops, t, one, 0, "dy"), t["gate"], t["up"], t["product"], t["dproduct"]);
+  };
+  c.reference = [linear = c.reference, type](Values in, const Values& got) {
+    const Doubles &gate = in.at("gate"), &up = in.at("up");
+    std::vector<Expected> all;
+    if (const auto product = got.find("product"); product != got.end()) {
+      in["x"] = product->second;  // as the device has it for an operand
+      all.push_back(gated(gate, up));
+    }
+    Expected to_gate{"gate", {}, {}}, to_up{"up", {}, {}};
+    for (Expected& e : linear(in, got)) {
+      if (e.name != "dx") {
+        all.push_back(std::move(e));
+        continue;
+      }
+      const Doubles dy_off = off(e, type);
+      for (size_t i = 0; i < gate.size(); ++i) {
+        const double slope = up[i] * silu_slope(gate[i]), direct = silu(gate[i]);
+        to_gate.value.push_back(e.value[i] * slope), to_up.value.push_back(e.value[i] * direct);
+        // gate * (1 - sigmoid) multiplies the error of the sigmoid by up to 8.
+        to_gate.tolerance.push_back(dy_off[i] * std::abs(slope) + 64 * u * std::max(1.0, std::abs(e.value[i])));
+        to_up.tolerance.push_back(dy_off[i] * std::abs(direct) + 16 * u * std::max(1.0, std::abs(e.value[i] * direct)));
+      }
+    }
+    all.push_back(std::move(to_gate)), all.push_back(std::move(to_up));
+    return all;
+  };
+  return c;
+}
+
+OPERATION(gated_branches) {
+  std::vector<Case> all;
+  for (const Branches& s : gated_shapes(target))
+    for (const bool keeps : {true, false}) all.push_back(cases::gated_branches(target, s, keeps));
+  return all;
+}
+
+OPERATION(gated_backward) {
+  std::vector<Case> all;
+  const auto add = [&](const cases::Linear& down, int64_t rank, float rate) {
+    all.push_back(cases::gated_backward(target, down, rank, rate));
+  };
+  add({0, 16, 24}, 8, 0);
+  add({1, 24, 72}, 8, 0);
+  add({33, 70, 11}, 6, 0.25f);
+  add({5, 64, 40}, 16, 0.25f);
+  add({40, 56, 136}, 0, 0);
+  add({70, 200, 72}, 136, 0.1f);
+  if (target.gpu) add({70, 24, 50 * 128 - 8}, 8, 0);
+  return all;
 }
 
 OPERATION(linear_branches) {

@@ -66,6 +66,10 @@ struct Branches {
 };
 Case linear_branches(const Target& target, const Branches& s, DType y_type);
 Case linear_branches_backward(const Target& target, const Branches& s, DType dx_type);
+/// Of two branches, gate and up, of as many outputs.
+Case gated_branches(const Target& target, const Branches& s, bool keeps);
+/// Of down, to [tokens, out] from [tokens, in]; rank 0: not adapted.
+Case gated_backward(const Target& target, Linear down, int64_t rank, float rate);
 
 // attention.cpp
 struct AttentionShape {
