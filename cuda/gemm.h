@@ -11,7 +11,8 @@
 // terms of one sum (`GemmJoin`). gemm_gated.h has products that end in SwiGLU.
 //
 // Hopper has tensor cores of two kinds. bf16 products whose factors TMA can fetch, of any m, take a kernel on the newer
-// kind (gemm_hopper.h): all factors bf16, rows of whole 16 bytes, none dropped. The two kinds need not round alike, so
+// kind (gemm_hopper.h): all factors bf16, rows of whole 16 bytes. In products without A' B' one factor may be dropped,
+// A in nt or B in tn; and in nn A may be f32, which is then rounded beforehand. The two kinds need not round alike, so
 // there the promise holds among products that are laid out alike; those of a model always are.
 #pragma once
 
@@ -88,7 +89,7 @@ inline bool gemm_in_parts(const Gemm& gemm) { return gemm_chunk(gemm) < gemm.k; 
 /// What a product may use. It makes no difference to what it computes.
 struct GemmDevice {
   size_t shared_bytes = 0;     ///< of a multiprocessor
-  float* workspace = nullptr;  ///< for products in parts, of as many rows at a time as it holds
+  float* workspace = nullptr;  ///< for parts and for what is rounded beforehand, as much at a time as it holds
   size_t workspace_bytes = 0;
   bool hopper = false;  ///< bf16 products whose factors TMA can fetch take the kernel of gemm_hopper.h
   int multiprocessors = 1;

@@ -5,22 +5,26 @@
 // thread of it asks for the slices of A and B, 64 of k wide, as soon as a slot of the ring is free, and is ahead with
 // those of the next tile while this one is written. The other warpgroups are consumers: each multiplies 64 rows of the
 // tile and keeps their sums in its registers. Two mbarriers a slot are all that they say to each other: `full`, all
-// bytes of the slice are there, and `empty`, every warp of the consumers has read them.
+// bytes of the slice are there, and `empty`, every warp of the consumers has read them. Where a factor is under
+// dropout, the other warps of the producer drop what its mask does not keep, and say so by a third one: `dropped`.
 //
 // A tile may be of two products with one A, side by side: the first half of its columns is of the one, the second of
 // the other, at the same columns of their Ys. Each has its own A'.
 #pragma once
 
+#include "cuda/gemm_hopper_dropout.cuh"
 #include "cuda/gemm_hopper_epilogue.cuh"
 #include "cuda/hopper.cuh"
 
 namespace fire::cuda::detail {
 
 /// 64 rows a consumer, BN columns, a ring of `Stages`; registers and shared memory for `Blocks` on a multiprocessor.
-template <int Consumers, int BN_, int Stages, int Blocks>
+/// `Drops`: the factor that is x, A in nt and B in tn, is under dropout.
+template <int Consumers, int BN_, int Stages, int Blocks, bool Drops = false>
 struct HopperTile {
   static constexpr int BM = 64 * Consumers, BN = BN_, stages = Stages, blocks = Blocks;
   static constexpr int consumers = Consumers, threads = 128 * (1 + Consumers);
+  static constexpr bool drops = Drops;
   /// What 256 columns of sums need is more than an equal share of the registers: the producer gives of its own.
   static constexpr bool trades_registers = BN == 256;
   /// The tiles that are left when all blocks have had as many may be divided (HopperArguments).
@@ -49,7 +53,7 @@ struct HopperShape {
   static constexpr int b_box = b_transposed ? 64 : least < 128 ? least : 128;
   /// With what each warp of the consumers has.
   static constexpr size_t shared_bytes(int warp_bytes) {
-    return Tile::stages * (slot_bytes + 2 * sizeof(uint64_t)) + 4 * Tile::consumers * warp_bytes;
+    return Tile::stages * (slot_bytes + (Tile::drops ? 3 : 2) * sizeof(uint64_t)) + 4 * Tile::consumers * warp_bytes;
   }
   static_assert(least % b_box == 0, "whole boxes");
 };
@@ -146,6 +150,7 @@ __global__ void __launch_bounds__(32)
   unsigned char* const staging = shared + stages * Shape::slot_bytes;
   uint64_t* const barriers = reinterpret_cast<uint64_t*>(staging + 4 * Tile::consumers * warp_bytes);
   HopperRing<stages, Shape::slot_bytes> ring{shared, barriers, barriers + stages, {}};
+  [[maybe_unused]] uint64_t* const dropped = barriers + 2 * stages;
   // The same in all lanes, and known to be: descriptors stay in uniform registers.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), warpgroup = warp / 4;
 
@@ -153,6 +158,7 @@ __global__ void __launch_bounds__(32)
     for (int i = 0; i < stages; ++i) {
       ptx::mbarrier_init(ring.full + i, 1);
       ptx::mbarrier_init(ring.empty + i, 4 * Tile::consumers);
+      if constexpr (Tile::drops) ptx::mbarrier_init(dropped + i, dropping_warps);
     }
     ptx::fence_mbarrier_init();
   }
@@ -175,6 +181,30 @@ __global__ void __launch_bounds__(32)
 
   if (warpgroup == 0) {
     if constexpr (Tile::trades_registers) ptx::registers_shrink<40>();
+    if constexpr (Tile::drops) {
+      static_assert(Form != GemmForm::nn && !Tile::trades_registers && warp_bytes == 0, "all slots are of factors");
+      if (warp > 0) {
+        for_each_tile([&](const HopperPlace& place) {
+          constexpr bool nt = Form == GemmForm::nt;
+          const HopperSum<Form> sum{args.gemm, place};
+          const DropoutMask& mask = args.gemm.products[place.product].mask;
+          SliceMask<nt ? Tile::BM : Tile::BN, nt ? Shape::a_box : Shape::b_box> now, next;
+          const auto load = [&](int k) { next.load(mask, nt ? place.m0 : k, nt ? k : place.n0); };
+          load(sum.k_begin());
+#pragma unroll 1
+          for (int k = sum.k_begin(); k < sum.k_end(place.product); k += BK, ring.slot.advance()) {
+            now = next;
+            load(k + BK);  // behind the last slice too, where there may be more of the mask: nobody reads it
+            ring.wait();
+            now.apply(ring.data() + (nt ? 0 : Shape::a_bytes), mask.keep);
+            ptx::fence_async_shared();  // the tensor cores are to see what was stored
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(dropped + ring.slot.index);
+          }
+        });
+        return;
+      }
+    }
     if (warp > 0 || !ptx::elect_one()) return;
     /// Of `columns` columns; those from the middle on are of `second`, where there is one.
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const TensorMap* second, int columns,
@@ -231,6 +261,7 @@ __global__ void __launch_bounds__(32)
 #pragma unroll 1
       for (int i = 0; i < slices; ++i, ring.slot.advance()) {
         ring.wait();
+        if constexpr (Tile::drops) ptx::mbarrier_wait(dropped + ring.slot.index, ring.slot.parity);
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)

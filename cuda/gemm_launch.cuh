@@ -6,6 +6,7 @@
 
 #include "cuda/gemm.cuh"
 #include "cuda/gemm_hopper.h"
+#include "cuda/rows.h"
 #include "tensor/error.h"
 
 namespace fire::cuda::detail {
@@ -73,7 +74,8 @@ inline bool aligned_rows(const void* data, int64_t cols, size_t element, size_t 
 template <class T>
 FactorRoad road(const GemmFactor& factor, int64_t cols) {
   const size_t element = size_of(factor.type);
-  return {factor.type == DType::f32, element == sizeof(T) && !factor.dropped && in_pieces(factor, cols),
+  const bool fetched = element == sizeof(T) && in_pieces(factor, cols);
+  return {factor.type == DType::f32, fetched, fetched && !factor.dropped,
           aligned_rows(factor.data, cols, element, 4 * element), factor.dropped};
 }
 
@@ -109,7 +111,7 @@ GemmArguments gemm_arguments(const Gemm* gemms, int count, GemmJoin join) {
     args.chunk = std::max(args.chunk, gemm_dimension(gemm_chunk(gemm)));
     const auto take = [](FactorRoad& taken, bool is_first, const FactorRoad& road) {
       if (is_first) taken = road;
-      taken.direct &= road.direct, taken.vector &= road.vector;
+      taken.fetched &= road.fetched, taken.direct &= road.direct, taken.vector &= road.vector;
     };
     take(args.a, i == 0, road<T>(gemm.a, tn ? gemm.m : gemm.k));
     take(args.b, i == 0, road<T>(gemm.b, nt ? gemm.k : gemm.n));
@@ -123,8 +125,10 @@ GemmArguments gemm_arguments(const Gemm* gemms, int count, GemmJoin join) {
 
 template <class T>
 void launch_gemm_rows(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
-  if (sizeof(T) == sizeof(bf16) && device.hopper && takes_gemm_hopper(args))
-    return launch_gemm_hopper(stream, device, form, args, parts);
+  if (sizeof(T) == sizeof(bf16) && device.hopper) {
+    if (takes_gemm_hopper(args)) return launch_gemm_hopper(stream, device, form, args, parts);
+    if (takes_gemm_hopper_dropped(form, args)) return launch_gemm_hopper_dropped(stream, device, form, args, parts);
+  }
   switch (form) {
     case GemmForm::nt:
       return launch_gemm_form<T, GemmForm::nt>(stream, device, args, parts);
@@ -135,44 +139,112 @@ void launch_gemm_rows(Stream stream, const GemmDevice& device, GemmForm form, co
   }
 }
 
+/// Rows of Y from `row` on.
+inline GemmProduct rows_from(const Gemm& gemm, GemmProduct product, int64_t row) {
+  const size_t at = static_cast<size_t>(row * product.n);
+  if (product.residual != nullptr)
+    product.residual = static_cast<const unsigned char*>(product.residual) + at * size_of(gemm.residual_type);
+  product.y = static_cast<unsigned char*>(product.y) + at * size_of(gemm.y_type);
+  return product;
+}
+
+/// A B alone, in f32.
+inline GemmProduct sums_of(GemmProduct product, float* sums) {
+  product.alpha = 1;
+  product.bias = nullptr, product.residual = nullptr;
+  product.y = sums;
+  product.y_f32 = true;
+  product.y_vector = aligned_rows(sums, product.n, sizeof(float), 16);
+  return product;
+}
+
+/// `rows` rows of Y, of parts that lie one behind the other.
+template <class T>
+void add_parts(Stream stream, const GemmProduct& y, const float* parts, int count, int64_t rows) {
+  PartsArguments sum{};
+  sum.parts = parts, sum.count = count;
+  sum.n = y.n, sum.rows = rows;
+  sum.alpha = y.alpha;
+  sum.bias = y.bias;
+  sum.residual = y.residual, sum.y = y.y;
+  sum.parts_vector = aligned_rows(parts, y.n, sizeof(float), 16);
+  sum.residual_f32 = y.residual_f32, sum.residual_vector = y.residual_vector;
+  sum.y_f32 = y.y_f32, sum.y_vector = y.y_vector;
+  gpu::launch("add parts", dim3(blocks_for(sum.rows * ((sum.n + 7) / 8), 256)), dim3(256), 0, stream,
+              add_parts_kernel<T>, sum);
+}
+
+/// As many of the m rows of Y as the workspace holds, of which each needs `row_bytes`.
+inline int64_t workspace_rows(const GemmDevice& device, int64_t m, int64_t row_bytes, int parts) {
+  const int64_t rows = std::min(m, static_cast<int64_t>(device.workspace_bytes) / row_bytes);
+  if (rows == 0)
+    throw Error(Code::internal, "a matrix product of " + std::to_string(parts) + " parts has no workspace");
+  return rows < m && rows > LargeTile::BM ? rows - rows % LargeTile::BM : rows;
+}
+
 /// The parts of as many rows as the workspace holds at a time, then their sum.
 template <class T>
 void launch_gemm_parts(Stream stream, const GemmDevice& device, const Gemm& gemm, GemmArguments args) {
   const GemmProduct whole = args.products[0];
-  const int m = args.m, parts = (whole.k + args.chunk - 1) / args.chunk;
-  const int64_t row_bytes = int64_t{parts} * whole.n * static_cast<int64_t>(sizeof(float));
-  int64_t rows = static_cast<int64_t>(device.workspace_bytes) / row_bytes;
-  if (rows < m && rows > LargeTile::BM) rows -= rows % LargeTile::BM;
-  if (rows == 0)
-    throw Error(Code::internal, "a matrix product of " + std::to_string(parts) + " parts has no workspace");
-
-  GemmProduct& part = args.products[0];
-  part.alpha = 1;
-  part.bias = nullptr, part.residual = nullptr;
-  part.y = device.workspace;
-  part.y_f32 = true;
-  part.y_vector = aligned_rows(device.workspace, whole.n, sizeof(float), 16);
+  const int64_t m = args.m;
+  const int parts = (whole.k + args.chunk - 1) / args.chunk;
+  const int64_t rows = workspace_rows(device, m, int64_t{parts} * whole.n * static_cast<int64_t>(sizeof(float)), parts);
+  args.products[0] = sums_of(whole, device.workspace);
   for (int64_t begin = 0; begin < m; begin += rows) {
-    const int64_t end = std::min<int64_t>(begin + rows, m);
+    const int64_t end = std::min(begin + rows, m);
     args.m_begin = static_cast<int>(begin), args.m_end = static_cast<int>(end);
     args.part_stride = (end - begin) * whole.n;
     launch_gemm_rows<T>(stream, device, gemm.form, args, parts);
+    add_parts<T>(stream, rows_from(gemm, whole, begin), device.workspace, parts, end - begin);
+  }
+}
 
-    PartsArguments sum{};
-    sum.parts = device.workspace, sum.count = parts;
-    sum.n = whole.n, sum.rows = end - begin;
-    sum.alpha = whole.alpha;
-    sum.bias = whole.bias;
-    const size_t at = static_cast<size_t>(begin * whole.n);
-    if (whole.residual != nullptr)
-      sum.residual = static_cast<const unsigned char*>(whole.residual) + at * size_of(gemm.residual_type);
-    sum.y = static_cast<unsigned char*>(whole.y) + at * size_of(gemm.y_type);
-    sum.parts_vector = part.y_vector;
-    sum.residual_f32 = whole.residual_f32, sum.y_f32 = whole.y_f32;
-    sum.residual_vector = aligned_rows(sum.residual, whole.n, size_of(gemm.residual_type), 16);
-    sum.y_vector = aligned_rows(sum.y, whole.n, size_of(gemm.y_type), 16);
-    gpu::launch("add parts", dim3(blocks_for(sum.rows * ((sum.n + 7) / 8), 256)), dim3(256), 0, stream,
-                add_parts_kernel<T>, sum);
+/// Whether Hopper's kernel takes this product once A, a gradient in f32, is rounded to bf16 beforehand.
+template <class T>
+bool rounds_beforehand(const GemmDevice& device, const Gemm& gemm, const GemmArguments& args) {
+  return sizeof(T) == sizeof(bf16) && device.hopper && gemm.form == GemmForm::nn && gemm.a.type == DType::f32 &&
+         !gemm.a.dropped && gemm.rank == 0 && args.b.direct && gemm.k > 0 && gemm.k % 8 == 0 &&
+         in_pieces(gemm.a, gemm.k);
+}
+
+/// The workspace holds a part of A or more of them, rounded, and behind it their sums: those so far, then a part each.
+/// The parts are those of launch_gemm_parts, and they are added in the same order.
+template <class T>
+void launch_gemm_rounded(Stream stream, const GemmDevice& device, const Gemm& gemm, GemmArguments args) {
+  const GemmProduct whole = args.products[0];
+  const int64_t m = args.m, n = whole.n, k = whole.k, chunk = args.chunk;
+  const int parts = static_cast<int>((k + chunk - 1) / chunk);
+  // Bytes of a row. All rows with fewer parts rather than fewer rows: B is read once.
+  const int64_t sum_bytes = parts > 1 ? n * static_cast<int64_t>(sizeof(float)) : 0;
+  const int64_t part_bytes = chunk * static_cast<int64_t>(sizeof(bf16)) + sum_bytes;
+  const int64_t room = (static_cast<int64_t>(device.workspace_bytes) / m - sum_bytes) / part_bytes;
+  const int together = static_cast<int>(std::clamp<int64_t>(room, 1, parts));
+  const int64_t rows = workspace_rows(device, m, together * part_bytes + sum_bytes, parts);
+  bf16* const rounded = reinterpret_cast<bf16*>(device.workspace);
+  float* const sums = reinterpret_cast<float*>(rounded + rows * together * chunk);
+
+  args.a = road<T>({rounded, DType::bf16}, k);
+  for (int64_t begin = 0; begin < m; begin += rows) {
+    const int64_t count = std::min(rows, m - begin);
+    const GemmProduct y = rows_from(gemm, whole, begin);
+    args.m = args.m_end = static_cast<int>(count);
+    args.part_stride = count * n;
+    for (int part = 0; part < parts; part += together) {
+      const int64_t first = part * chunk, columns = std::min(k - first, together * chunk);
+      const int here = static_cast<int>((columns + chunk - 1) / chunk);
+      launch_round_rows(stream, static_cast<const float*>(whole.a) + begin * k + first, rounded, count, columns, k);
+      float* const own = sums + count * n;
+      GemmProduct& product = args.products[0] = parts > 1 ? sums_of(whole, own) : y;
+      product.a = rounded, product.b = static_cast<const bf16*>(whole.b) + first * n;
+      product.k = static_cast<int>(columns);
+      launch_gemm_hopper(stream, device, gemm.form, args, here);
+      if (parts == 1) continue;
+      const bool last = part + here == parts;
+      if (part == 0)
+        add_parts<T>(stream, last ? y : sums_of(whole, sums), own, here, count);
+      else
+        add_parts<T>(stream, last ? y : sums_of(whole, sums), sums, 1 + here, count);
+    }
   }
 }
 
@@ -185,6 +257,8 @@ void launch_gemm(Stream stream, const GemmDevice& device, const Gemm* gemms, int
   if (!gemm_joins(gemms, count, join)) throw Error(Code::internal, "matrix products that are no one launch");
   const detail::GemmArguments args = detail::gemm_arguments<T>(gemms, count, join);
   if (detail::gemm_tiles(args, 1) == 0) return;
+  if (count == 1 && detail::rounds_beforehand<T>(device, *gemms, args))
+    return detail::launch_gemm_rounded<T>(stream, device, *gemms, args);
   gemm_in_parts(*gemms) ? detail::launch_gemm_parts<T>(stream, device, *gemms, args)
                         : detail::launch_gemm_rows<T>(stream, device, gemms->form, args, 1);
 }

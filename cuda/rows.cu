@@ -65,6 +65,27 @@ __global__ void __launch_bounds__(256) add_kernel(const T* __restrict__ x, T* __
   store_chunk<Vector>(y + at, size - at, sum);
 }
 
+constexpr int round_chunks = 4;
+constexpr int64_t round_tile = int64_t{256} * round_chunks * chunk_of<bf16>;
+
+__global__ void __launch_bounds__(256)
+    round_kernel(const float* __restrict__ x, bf16* __restrict__ y, int64_t columns, int64_t stride, int tiles) {
+  gpu::begin_kernel();
+  constexpr int N = chunk_of<bf16>;
+  const int64_t row = blockIdx.x / tiles, begin = blockIdx.x % tiles * round_tile + int64_t{threadIdx.x} * N;
+  Chunk<float, N> chunks[round_chunks];
+#pragma unroll
+  for (int c = 0; c < round_chunks; ++c) {
+    const int64_t column = begin + c * (256 * N);
+    if (column < columns) chunks[c].load(x + row * stride + column);
+  }
+#pragma unroll
+  for (int c = 0; c < round_chunks; ++c) {
+    const int64_t column = begin + c * (256 * N);
+    if (column < columns) store_chunk<true>(y + row * columns + column, N, chunks[c].values);
+  }
+}
+
 /// Between which two of `side` table places patch `at` of `count` lies, and how near to the second.
 struct Tap {
   __device__ Tap(int at, int count, int side) {
@@ -166,6 +187,12 @@ void launch_add(Stream stream, DType type, const void* x, void* y, int64_t size)
                   add_kernel<T, decltype(vector)::value>, static_cast<const T*>(x), static_cast<T*>(y), size);
     });
   });
+}
+
+void launch_round_rows(Stream stream, const float* x, bf16* y, int64_t rows, int64_t columns, int64_t stride) {
+  const int64_t tiles = (columns + round_tile - 1) / round_tile;
+  gpu::launch("round rows", dim3(blocks_for(rows * tiles, 1)), dim3(256), 0, stream, round_kernel, x, y, columns,
+              stride, static_cast<int>(tiles));
 }
 
 void launch_interpolate_positions(Stream stream, DType type, const void* table, void* y, int64_t side, int64_t grid_h,

@@ -21,6 +21,10 @@ void launch_scatter_add_rows(Stream stream, DType type, const void* x, const int
 /// y += x over `size` elements of `type`, summed in f32.
 void launch_add(Stream stream, DType type, const void* x, void* y, int64_t size);
 
+/// y [rows, columns] in bf16 = x, f32 in rows of `stride`. Columns and stride are multiples of 8; both are aligned to
+/// 16 bytes.
+void launch_round_rows(Stream stream, const float* x, bf16* y, int64_t rows, int64_t columns, int64_t stride);
+
 /// y [grid_h * grid_w, columns]: the table [side * side, columns] at (row, column) of each patch, scaled so that the
 /// corners of both grids meet, bilinear between the four neighbours. Patches in blocks of merge x merge, both grids'
 /// blocks and the patches of a block in reading order. Both of `type`.

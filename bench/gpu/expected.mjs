@@ -11,6 +11,9 @@
  *     instructions for each of a thread's sums (`instructions`);
  *   - a residual in bf16 arrives while the last slices are multiplied (TMA, a slot of the ring before it is wanted), and Y
  *     leaves while the next tile is: both take shared memory from the tensor cores, 2 bytes a sum each;
+ *   - x under dropout takes shared memory twice more, read and written by the warps that drop, which have 610
+ *     instructions for 128 lines of it (counted, as below);
+ *   - a gradient in f32 is rounded at the rate of a copy, with nothing beside it;
  *   - a launch and its first slices take 2 microseconds;
  *   - nothing is faster than reading inputs once and writing the output once.
  */
@@ -41,11 +44,17 @@ const along = (length, side) => Math.ceil(length / side)
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0)
 
 /**
- * Products of one launch. `n` and `k`: of each product. `residual`: one is added, in bf16; `f32`: Y is. `end`: what else
- * becomes of the sums.
+ * Products of one launch. `n` and `k`: of each product. `residual`: one is added, in bf16; `f32`: Y is; `dropped`: x is
+ * under dropout; `parts` that are added afterwards, of A that was rounded before. `end`: what else becomes of the sums.
  */
-const beside = (form, m, n, k, { rank = 0, residual = false, f32 = form === 'tn', end } = {}) => ({
-  ...{ form, m, n, k, rank, residual, f32, end },
+const beside = (
+  form,
+  m,
+  n,
+  k,
+  { rank = 0, residual = false, f32 = form === 'tn', dropped = false, parts, end } = {},
+) => ({
+  ...{ form, m, n, k, rank, residual, f32, dropped, parts, end },
 })
 
 export const linear = (m, outs, k, options) => [
@@ -58,11 +67,12 @@ export const linear = (m, outs, k, options) => [
   ),
 ]
 
-export const lora = (m, outs, k, rank, options) => [
+export const lora = (m, outs, k, rank, { dropped, ...options } = {}) => [
   ...linear(
     m,
     outs.map(() => rank),
     k,
+    { dropped },
   ),
   ...linear(m, outs, k, { ...options, rank }),
 ]
@@ -77,6 +87,16 @@ export const loraBackward = (m, outs, k, rank, options) => [
   ...outs.flatMap((out) => [beside('tn', out, [rank], [m]), beside('tn', rank, [k], [m])]),
   beside('nn', m, [k], [sum(outs)], { ...options, rank: rank * outs.length }),
 ]
+
+/** launch_gemm_rounded of cuda/gemm_launch.cuh: back through the head, as many parts at a time as the workspace holds. */
+export function headBackward(m, n, k) {
+  const [workspace, chunk] = [32 * 2 ** 20, 16384]
+  const together = Math.floor((workspace / m - 4 * n) / (2 * chunk + 4 * n))
+  return Array.from({ length: along(k, together * chunk) }, (_, i) => {
+    const length = Math.min(together * chunk, k - i * together * chunk)
+    return beside('nn', m, [n], [length], { f32: true, parts: along(length, chunk) })
+  })
+}
 
 /** Gate and up with SwiGLU: tiles have as many columns of each, and their low-rank products half a tile's. */
 export const gated = (m, out, k, rank) => {
@@ -95,24 +115,26 @@ const tilesOf = ({ m, n }, tile) => along(m, tile.rows) * sum(n.map((width) => a
 export function tileOf(product) {
   const { form, m, n } = product
   if (form === 'tn') return square
-  const enough = (tile) => 4 * tilesOf(product, tile) >= 3 * multiprocessors
+  const enough = (tile) => 4 * tilesOf(product, tile) * (product.parts ?? 1) >= 3 * multiprocessors
+  if (product.dropped) return enough(square) ? square : narrow
   if (m > 64 && Math.max(...n) > 128 && enough(wide)) return wide
   if (m > 64 && enough(square)) return square
   return form === 'nn' || enough(narrow) ? narrow : small
 }
 
 /** gemm_chunk of cuda/gemm.h, for gradients of weights. */
-function partsOf({ form, m, n, k }) {
-  if (form !== 'tn') return 1
+function partsOf({ form, m, n, k, parts: given }) {
+  if (form !== 'tn') return given ?? 1
   const parts = Math.floor(Math.min(264 / (along(m, 128) * along(n[0], 128)), k[0] / 512))
   return parts <= 1 ? 1 : along(k[0], along(along(k[0], parts), slice) * slice)
 }
 
-/** Bytes of shared memory that a slice of a tile takes, read by its consumers and written by TMA, over 128 a clock. */
-function slowness({ rows, columns }) {
+/** What a slice of a tile takes, in times of its multiplications: shared memory, and dropping, of `lines` of it. */
+function slowness({ rows, columns }, lines = 0) {
   const clocks = (rows * columns * slice) / 2048
   const read = (rows / 64) * (slice / 16) * (64 + columns) * 32
-  return Math.max(1, (read + (rows + columns) * 2 * slice) / (128 * clocks))
+  const bytes = read + (rows + columns + 2 * lines) * 2 * slice
+  return Math.max(1, bytes / (sharedBytes * clocks), (610 * lines) / 128 / clocks)
 }
 
 /** Tiles that a multiprocessor computes, one after the other or two at once, in times of a whole one. */
@@ -131,15 +153,19 @@ function launchSeconds(product, card) {
   const weight = n.map((width) => along(width, tile.columns))
   const mean = sum(k.map((length, i) => along(length, slice) * weight[i])) / sum(weight) / parts
   const slices = mean + along(rank, slice)
-  const rate = card.flops / multiprocessors / slowness(tile)
+  const dropped = product.dropped ? (product.form === 'nt' ? tile.rows : tile.columns) : 0
+  const rate = card.flops / multiprocessors / slowness(tile, dropped)
   const multiply = (slices * 2 * tile.rows * tile.columns * slice) / rate
   const sums = tile.rows * tile.columns
-  const staged = !product.f32 && parts === 1 && tile !== small
+  const staged = !product.f32 && parts === 1 && tile !== small && !product.dropped
   const end = product.end ?? (!staged ? 'plain' : product.residual ? 'residual' : 'staged')
   const write = (instructions[end] * sums) / 32 / 4 / clock
   const pass = staged ? (passing[end] * sums) / sharedBytes / clock : 0
   const all = rounds(tilesOf(product, tile) * parts, tile)
-  return launch * (parts > 1 ? 2 : 1) + all * (multiply + pass) + (tile.blocks > 1 ? Math.min(all, 1) : all) * write
+  const round = product.parts ? launch + (6 * product.m * k[0]) / card.bytes : 0
+  return (
+    round + launch * (parts > 1 ? 2 : 1) + all * (multiply + pass) + (tile.blocks > 1 ? Math.min(all, 1) : all) * write
+  )
 }
 
 /** Milliseconds of an operation that is these launches, products or others of so many `seconds`, and moves so many bytes. */

@@ -9,7 +9,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { branches, costs, gatedBackward as gatedBackwardCost, gated as gatedCost } from './costs.mjs'
-import { expected, gated, gatedBackward, instructions, linear, lora, loraBackward } from './expected.mjs'
+import { expected, gated, gatedBackward, headBackward, instructions, linear, lora, loraBackward } from './expected.mjs'
 import { attention } from './expected-attention.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
@@ -60,7 +60,12 @@ export function kernelCases(model, batch, rank) {
     ['linear down', [t, h, i], cost.linear(t, h, i, { residual: true }), linear(t, [h], i, { residual: true })],
     ['lora_linear q', [t, q, h, rank], cost.lora(t, q, h, rank), lora(t, [q], h, rank)],
     ['lora_linear gate', [t, i, h, rank], cost.lora(t, i, h, rank), lora(t, [i], h, rank)],
-    ['lora_linear gate, dropout', [t, i, h, rank], cost.lora(t, i, h, rank, { dropped: true })],
+    [
+      'lora_linear gate, dropout',
+      [t, i, h, rank],
+      cost.lora(t, i, h, rank, { dropped: true }),
+      lora(t, [i], h, rank, { dropped: true }),
+    ],
     ['linear gate, up', [t, h, i, i], together([i, i], (m, n, k) => cost.linear(m, n, k), 1), linear(t, [i, i], h)],
     ['lora_linear q, k, v', [t, h, ...qkv, rank], together(qkv, cost.lora, 1), lora(t, qkv, h, rank)],
     ['lora_linear gate, up', [t, h, i, i, rank], together([i, i], cost.lora, 1), lora(t, [i, i], h, rank)],
@@ -113,7 +118,7 @@ export function kernelCases(model, batch, rank) {
     ['attention', [t, n, kv, d], cost.attention(t, t, n, kv, d, packed.seen), attention(packed.spans, n, kv, d)],
     ['attention_backward', [t, n, kv, d], cost.attentionBackward(t, t, n, kv, d, packed.seen)],
     ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 }), linear(rows, [v], h, { f32: true })],
-    ['linear_backward head', [rows, v, h], cost.linear(rows, h, v, { x: 4, y: 4 })],
+    ['linear_backward head', [rows, v, h], cost.linear(rows, h, v, { x: 4, y: 4 }), headBackward(rows, h, v)],
     ['preference_statistics', [rows, v], cost.preferenceStatistics(rows, v, terms)],
     ['preference_backward', [rows, v], cost.preferenceBackward(rows, v, terms)],
     ['adamw', [parameters], cost.adamw(parameters)],

@@ -110,8 +110,8 @@ struct SampledToken {
 };
 
 /// What a GPU's operations have beside the arena from the start, so that a training step need not allocate: single
-/// query rows in the last layer, the partial sums of the optimizer and of matrix products in parts. And what cuBLASLt
-/// has where it is used.
+/// query rows in the last layer, the partial sums of the optimizer and of matrix products in parts, gradients that are
+/// rounded for them. And what cuBLASLt has where it is used.
 constexpr size_t gpu_workspace = size_t{32} << 20;
 constexpr size_t cublaslt_workspace = size_t{32} << 20;
 

@@ -255,7 +255,10 @@ TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others"
   CHECK(!takes([](Gemm&) {}, 33));
   CHECK(!takes([](Gemm& g) { g.rank = 4; }));
   CHECK(!takes([](Gemm& g) { g.low_b.type = DType::f32; }));
+  CHECK(!takes([](Gemm& g) { g.form = GemmForm::nn, g.a.type = DType::f32; }));
   CHECK(!takes([](Gemm& g) { g.a.dropped = true; }));
+  CHECK(takes([](Gemm& g) { g.a.dropped = true, g.rank = 0; }));
+  CHECK(!takes([](Gemm& g) { g.b.dropped = true, g.rank = 0; }));
   CHECK(!takes([](Gemm& g) { g.b.data = static_cast<const bf16*>(g.b.data) + 1; }));
 }
 

@@ -1,5 +1,6 @@
 // The engine on the GPU's device class, kernels run by the emulator: what the golden folders do not ask. Bits that must
 // be equal, memory, and failures in the middle of a step.
+#include <map>
 #include <optional>
 #include <set>
 
@@ -278,6 +279,30 @@ TEST(
   const std::vector<float> got = gradient(true), expected = gradient(false);
   const int64_t n = static_cast<int64_t>(got.size());
   CHECK(distance(got.data(), expected.data(), n) <= 1e-2 * norm(expected.data(), n));
+}
+
+TEST("gpu engine: with dropout, Hopper's products take the whole step, with the bits of those for every GPU") {
+  using Totals = std::map<std::string, cuda::Profile::Total>;
+  const auto step = [](Totals& kernels) {
+    EngineSpec spec = spec_of(ComputeType::bf16, 0, "qwen3_vl");  // its rows are whole pieces of 16 bytes
+    spec.adapter = "";
+    spec.lora = lora_spec(16);
+    spec.lora->dropout = 0.3f;
+    Engine engine(spec);
+    Problem problem(engine);
+    const cuda::Profile profile;
+    const std::vector<double> whole = losses(problem.accumulate(problem.pairs));
+    std::vector<float> gradient = problem.gradient();
+    kernels = profile.totals();
+    gradient.insert(gradient.end(), whole.begin(), whole.end());
+    return gradient;
+  };
+  Totals own, portable;
+  const std::vector<float> usual = step(own);
+  const Variable isa("FIRE_CUDA_ISA", "sm_80");
+  CHECK(same_bits(step(portable), usual));
+  CHECK(own.contains("gemm sm_90a") && own.contains("round rows") && !own.contains("gemm"));
+  CHECK(portable.contains("gemm") && !portable.contains("gemm sm_90a"));
 }
 
 TEST("gpu engine: the order of threads and the moment of copies change no bit of a step") {
