@@ -24,7 +24,8 @@ __device__ inline void online_softmax(float (&s)[1][key_step / 8][4], float scal
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     top[r] = warp_max<4>(top[r]);
-    const float shrink = ptx::exp2_approx(max[r] - top[r]);  // 0 in the first step; exactly 1 once a row has seen its last key
+    const float shrink =
+        ptx::exp2_approx(max[r] - top[r]);  // 0 in the first step; exactly 1 once a row has seen its last key
     max[r] = top[r];
     sum[r] *= shrink;
 #pragma unroll

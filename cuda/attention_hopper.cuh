@@ -106,8 +106,8 @@ struct Turn {
   __device__ explicit Turn(unsigned n) : slot(static_cast<int>(n % Slots)), parity(n / Slots % 2) {}
 };
 
-/// This warp's rows of a box: a quarter. Lane l says which row of a matrix [.., width] the warp's row l is; zeros for -1
-/// and right of the width. The same rows of `Count` matrices.
+/// This warp's rows of a box: a quarter. Lane l says which row of a matrix [.., width] the warp's row l is; zeros for
+/// -1 and right of the width. The same rows of `Count` matrices.
 template <int D, int Rows, int Count>
 __device__ inline void bring_rows(Box<D, Rows>* const (&boxes)[Count], const bf16* const (&matrices)[Count], int row,
                                   const Inputs<bf16>& in) {
@@ -222,7 +222,8 @@ template <int D, int Rows>
 __device__ inline void load_fragments(uint32_t (&fragments)[D / 16][4], Box<D, Rows>& box, int first) {
   const unsigned lane = threadIdx.x % warp_size, row = static_cast<unsigned>(first) + lane % 16;
 #pragma unroll
-  for (unsigned i = 0; i < D / 16; ++i) ptx::ldmatrix_x4(fragments[i], box.data + Box<D, Rows>::offset(row, 2 * i + lane / 16));
+  for (unsigned i = 0; i < D / 16; ++i)
+    ptx::ldmatrix_x4(fragments[i], box.data + Box<D, Rows>::offset(row, 2 * i + lane / 16));
 }
 
 /// A row of sums, times `factor`, to `place` of `to` [.., width], nowhere for -1: that of index 2 * half of the

@@ -79,9 +79,8 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
 #pragma unroll
         for (int i = 0; i < step_keys / 2; ++i) {
           const int r = i / 2 % 2;
-          s[i] = column + 8 * (i / 4) + i % 2 < seen[r]
-                     ? ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[r]))
-                     : 0.0f;
+          s[i] = column + 8 * (i / 4) + i % 2 < seen[r] ? ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[r]))
+                                                        : 0.0f;
         }
       }
       ptx::wgmma_hold(s);

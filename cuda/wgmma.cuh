@@ -18,7 +18,10 @@
 //   K-major     8 rows are 8 lines; stride_bytes from one 8 rows to the next. leading_bytes is not read.
 //               The next 16 of k are 32 bytes on in the line.
 //   MN-major    8 of k are 8 lines of S / 2 rows; stride_bytes from one 8 of k to the next, leading_bytes from one
-//               S / 2 rows to the next. The next 16 of k are 2 * stride_bytes on.
+//               S / 2 rows to the next. The next 16 of k are 2 * stride_bytes on. The last of N columns may end within
+//               a line (80 of 64 + 16). CUTLASS has the same for whole lines (make_gmma_desc,
+//               mma_traits_sm90_gmma.hpp); NVIDIA's Fuser runs every N with every swizzle on a card (HopperSS and
+//               HopperRS, tests/cpp/test_mma.cpp).
 //   no swizzle  pieces of 8 lines of 16 bytes, whichever major: leading_bytes to the next 8 of k, stride_bytes to the
 //               next 8 rows.
 #pragma once

@@ -29,7 +29,7 @@ const flag = (o, i, values) => values[o.constant(i)] ?? o.refuse(`operand ${i} i
 
 /** `wgmma {d}, a, b, accumulate, 1, 1, trans-a, trans-b`, or `{d}, {a0, a1, a2, a3}, b, accumulate, 1, 1, trans-b` */
 function wgmma(o, columns) {
-  const sums = o.sums(0)
+  const sums = o.place(0)
   const a = o.parts(1)
   const fromRegisters = a.length > 1
   const trans = { 0: 'false', 1: 'true' }
@@ -43,8 +43,7 @@ function wgmma(o, columns) {
     return `simt::wgmma_issue({${sums}, nullptr, ${o.read(1, 'u64')}, ${common}, ${how}}, ${here});`
   }
   if (a.length !== 4) o.refuse('four registers of a expected')
-  const registers = a.map((part) => o.read(part, 'b32')).join(', ')
-  return `{ const u32 a[4] = {${registers}}; simt::wgmma_issue({${sums}, a, 0, ${common}, false, ${flag(o, 6, trans)}, ${accumulate}}, ${here}); }`
+  return `simt::wgmma_issue({${sums}, ${o.place(1)}, 0, ${common}, false, ${flag(o, 6, trans)}, ${accumulate}}, ${here});`
 }
 
 /** @type {[string, Function][]} */
@@ -104,31 +103,38 @@ export const hopper = [
 ]
 
 /**
- * The sums of a wgmma have to stay in one place while it is under way: the registers of a statement become the elements of
- * one array.
+ * The sums of a wgmma, and its A where that is in registers, have to stay in one place while it is under way: the registers
+ * of an operand become the elements of one array.
  *
  * @param {import('./ptx-parse.mjs').Statement[]} statements
- * @returns {{ array: string, count: number }[]}
+ * @returns {{ array: string, type: string, count: number }[]}
  */
-export function placeSums(statements, refuse) {
+export function placeRegisters(statements, refuse) {
   const arrays = new Map()
-  for (const statement of statements) {
-    if (!statement.opcode?.startsWith('wgmma.mma_async')) continue
-    const names = statement.operands[0]
+  const place = (statement, operand, what, type) => {
+    const names = operand
       .slice(1, -1)
       .split(',')
       .map((part) => find(statement.scope, part.trim()))
-    if (names.some((name) => name?.type !== 'f32')) refuse(statement, 'sums that are not of type f32')
+    if (names.some((name) => name?.type !== type)) refuse(statement, `${what} that are not of type ${type}`)
     const [first] = names
-    if (arrays.has(first.array) && names.every((name, i) => name.cpp === `${first.array}[${i}]`)) {
-      if (arrays.get(first.array) === names.length) continue
-    }
-    if (names.some((name) => name.array)) refuse(statement, 'sums that are part of the sums of another product')
-    const array = `sums_${arrays.size}`
-    arrays.set(array, names.length)
+    if (
+      names.every((name, i) => name.cpp === `${first.array}[${i}]`) &&
+      arrays.get(first.array)?.count === names.length
+    )
+      return
+    if (names.some((name) => name.array)) refuse(statement, `${what} that are part of the ${what} of another product`)
+    const array = `${what}_${arrays.size}`
+    arrays.set(array, { type, count: names.length })
     for (const [i, name] of names.entries()) Object.assign(name, { cpp: `${array}[${i}]`, array })
   }
-  return [...arrays].map(([array, count]) => ({ array, count }))
+  for (const statement of statements) {
+    if (!statement.opcode?.startsWith('wgmma.mma_async')) continue
+    const [sums, a] = statement.operands
+    place(statement, sums, 'sums', 'f32')
+    if (a.startsWith('{')) place(statement, a, 'factors', 'b32')
+  }
+  return [...arrays].map(([array, { type, count }]) => ({ array, type, count }))
 }
 
 function find(scope, text) {

@@ -53,9 +53,9 @@ export class Operands {
     if (!array) this.used.set(cpp, type)
   }
 
-  /** The array that holds the sums of operand `i`, `{a, b, ...}`. */
-  sums(i) {
-    return this.find(this.parts(i)[0])?.array ?? this.refuse('sums without a place')
+  /** The array that holds the registers of operand `i`, `{a, b, ...}`. */
+  place(i) {
+    return this.find(this.parts(i)[0])?.array ?? this.refuse('registers without a place')
   }
 
   /** The value of operand `i`, or of an operand as text, as C++ of this type. `relaxed`: the register may be wider. */

@@ -4,7 +4,7 @@
  */
 import { relative } from 'node:path'
 import { root } from './cuda-sources.mjs'
-import { placeSums } from './ptx-hopper.mjs'
+import { placeRegisters } from './ptx-hopper.mjs'
 import { translateInstruction } from './ptx-instructions.mjs'
 import { cppType } from './ptx-operands.mjs'
 import { PtxError, parsePtx } from './ptx-parse.mjs'
@@ -99,7 +99,7 @@ function localVariable({ name, space, align, bytes }) {
 /** @returns {string[]} lines */
 function translateFunction({ statements, variables }, name) {
   const used = new Map()
-  const sums = placeSums(statements, ({ line }, why) => {
+  const placed = placeRegisters(statements, ({ line }, why) => {
     throw new PtxError(line, why)
   })
   const body = []
@@ -122,7 +122,7 @@ function translateFunction({ statements, variables }, name) {
     '  bool carry = false;',
     '  (void)carry;',
     ...[...registers].map(([type, names]) => `  ${type} ${names.join(', ')};`),
-    ...sums.map(({ array, count }) => `  f32 ${array}[${count}];`),
+    ...placed.map(({ array, type, count }) => `  ${cppType(type)} ${array}[${count}];`),
     ...variables.map(localVariable),
     ...body,
     '}',

@@ -105,7 +105,8 @@ function launchSeconds(product, card) {
   return launch * (parts > 1 ? 2 : 1) + rounds(tilesOf(product, tile) * parts, tile) * (multiply + write)
 }
 
-/** Milliseconds of an operation that is these launches and moves so many bytes. */
+/** Milliseconds of an operation that is these launches, products or others of so many `seconds`, and moves so many bytes. */
 export function expected(launches, bytes, card) {
-  return 1e3 * Math.max(sum(launches.map((product) => launchSeconds(product, card))), bytes / card.bytes)
+  const seconds = (one) => one.seconds ?? launchSeconds(one, card)
+  return 1e3 * Math.max(sum(launches.map(seconds)), bytes / card.bytes)
 }

@@ -57,6 +57,11 @@ export function packedBatch(model, batch) {
     tokens: images * (prefix + 2 * tail),
     rows: images * (2 * phrase - 1),
     terms: images * 2 * phrase,
+    spans: Array.from({ length: images }, () => [
+      { rows: prefix, context: 0, causal: true },
+      { rows: tail, context: prefix, causal: true },
+      { rows: tail, context: prefix, causal: true },
+    ]).flat(),
     /** Pairs of a query row and a key row that it sees: of all rows, and of the rows that are read. */
     seen: images * ((prefix * (prefix + 1)) / 2 + 2 * (tail * prefix + (tail * (tail + 1)) / 2)),
     seenByRead: images * (prefix + 2 * sum(readRows)),

@@ -6,6 +6,8 @@ import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
 import { expected, linear, lora, loraBackward, tileOf } from '../../bench/gpu/expected.mjs'
 // @ts-expect-error a plain script without types
+import { attention } from '../../bench/gpu/expected-attention.mjs'
+// @ts-expect-error a plain script without types
 import { floor, kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
 // @ts-expect-error a plain script without types
 import { adapterParameters, packedBatch, walkStep, weightParameters } from '../../bench/gpu/step.mjs'
@@ -52,6 +54,22 @@ describe('what a product on Hopper should take', () => {
           expect(expected(row.launches, row.bytes, card), row.kernel).toBeGreaterThanOrEqual(floor(row, card))
       }
     }
+  })
+})
+
+describe('what attention on Hopper should take', () => {
+  const clocks = (...spans: object[]): number => (attention(spans, 32, 8, 128)[0].seconds - 2e-6) * 1.755e9
+  const tile = 2 * (215 + 600)
+
+  it('is that of the busiest block', () => {
+    // 32 tokens of four heads are a tile. 8 heads: one tile a block.
+    const causal = (rows: number, context = 0): object => ({ rows, context, causal: true })
+    expect(clocks(causal(25, 103))).toBeCloseTo(1024 + 2 * (343 + 110) + 245 + tile)
+    expect(clocks({ rows: 32, context: 96, causal: false })).toBeCloseTo(2 * 1024 + tile)
+    expect(clocks(causal(36))).toBeCloseTo(2 * (343 + 110) + 245 + tile)
+    // 17 tiles of 64 rows have 2 x 8 items each: two rounds of 132, and eight.
+    const many = Array.from({ length: 17 }, () => ({ rows: 64, context: 0, causal: false }))
+    expect(clocks(...many)).toBeCloseTo(3 * (1024 + tile))
   })
 })
 

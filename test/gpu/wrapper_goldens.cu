@@ -117,7 +117,8 @@ Words pack_input() {
 
 /// Powers that have no error, those at and below 2^-126, infinities, and whatever lies between.
 Words exp2_input() {
-  const float chosen[] = {0, -0.0f, 1, -1, 7, -30, 127, 128, -125, -126, -127, -140, -200, -INFINITY, INFINITY, 0x1p-140f};
+  const float chosen[] = {0,    -0.0f, 1,    -1,   7,    -30,       127,      128,
+                          -125, -126,  -127, -140, -200, -INFINITY, INFINITY, 0x1p-140f};
   Words words;
   for (unsigned lane = 0; lane < lanes; ++lane)
     words.push_back(bits(lane < std::size(chosen) ? chosen[lane] : 16 * spread(noise(6000 + lane))));

@@ -100,6 +100,18 @@ mbarrier.try_wait.parity.shared::cta.b64 done, [${address}], 0;
     expect(() => body(product(same), product('%f2, %f1, %f3, %f4'))).toThrow('sums that are part of the sums')
   })
 
+  it('and its factors that are in registers', () => {
+    const product = (a: string): string =>
+      `wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1, %f2, %f3, %f4}, {${a}}, %rd2, %p1, 1, 1, 1;`
+    expect(body('mov.u32 %r3, 7;', product('%r1, %r2, %r3, %r4'))).toBe(
+      [
+        'factors_1[2] = 7u;',
+        '  simt::wgmma_issue({sums_0, factors_1, 0, vrd2, 8, false, true, vp1}, __FILE__, __LINE__);',
+      ].join('\n'),
+    )
+    expect(() => body(product('%r1, %r2, %r3, %r4'), product('%r1, %r2, %r3, %r5'))).toThrow('factors that are part')
+  })
+
   it('undoes what nvcc does to names of unnamed namespaces', () => {
     const nvcc =
       '_ZN4fire4cuda9attention54_GLOBAL__N__b54ddda4_21_attention_backward_cu_8a1f1b1512delta_kernelIfLi8ELb1EEEvPKT_S6_Pfli'
