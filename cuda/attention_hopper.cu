@@ -12,15 +12,15 @@ namespace attention::hopper {
 /// subtraction, so that a row has the same bits whether or not the rows beside it end in this step.
 __device__ inline void weigh(float (&s)[step_keys / 2], float scale_log2, int first, const int (&seen)[2],
                              float (&max)[2], float (&sum)[2], float (&shrink)[2]) {
-  const int column = first + tile_column(static_cast<int>(threadIdx.x) % warp_size, 0);
   float top[2] = {max[0], max[1]};
-  if (first + step_keys <= seen[0] && first + step_keys <= seen[1]) {
 #pragma unroll
-    for (float& x : s) x = __fmul_rn(x, scale_log2);
-  } else {
+  for (float& x : s) x = __fmul_rn(x, scale_log2);
+  if (first + step_keys > seen[0] || first + step_keys > seen[1]) {
+    const int column = first + tile_column(static_cast<int>(threadIdx.x) % warp_size, 0);
+    const int left[2] = {seen[0] - column, seen[1] - column};
 #pragma unroll
     for (int i = 0; i < step_keys / 2; ++i)
-      s[i] = column + 8 * (i / 4) + i % 2 < seen[i / 2 % 2] ? __fmul_rn(s[i], scale_log2) : -INFINITY;
+      if (8 * (i / 4) + i % 2 >= left[i / 2 % 2]) s[i] = -INFINITY;
   }
 #pragma unroll
   for (int i = 0; i < step_keys / 2; ++i) top[i / 2 % 2] = fmaxf(top[i / 2 % 2], s[i]);

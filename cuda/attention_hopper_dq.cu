@@ -68,20 +68,16 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
       ptx::wgmma_wait<1>();
       ptx::wgmma_hold(s);
       hold(q);
-      // Two loops, and not for speed alone: ptxas moves the wait for dP in front of what has no branch before it, and
-      // the weights would not be made in its shadow.
-      const int column = first + tile_column(lane, 0);
-      if (first + step_keys <= seen[0] && first + step_keys <= seen[1]) {
+#pragma unroll
+      for (int i = 0; i < step_keys / 2; ++i)
+        s[i] = ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[i / 2 % 2]));
+      // ptxas moves the wait for dP in front of what has no branch before it: without one, the weights would not be
+      // made in its shadow.
+      if (first + step_keys > seen[0] || first + step_keys > seen[1]) {
+        const int column = first + tile_column(lane, 0), left[2] = {seen[0] - column, seen[1] - column};
 #pragma unroll
         for (int i = 0; i < step_keys / 2; ++i)
-          s[i] = ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[i / 2 % 2]));
-      } else {
-#pragma unroll
-        for (int i = 0; i < step_keys / 2; ++i) {
-          const int r = i / 2 % 2;
-          s[i] = column + 8 * (i / 4) + i % 2 < seen[r] ? ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[r]))
-                                                        : 0.0f;
-        }
+          if (8 * (i / 4) + i % 2 >= left[i / 2 % 2]) s[i] = 0;
       }
       ptx::wgmma_hold(s);
       ptx::wgmma_wait<0>();

@@ -20,10 +20,10 @@ const launch = 2e-6
 /** Instructions of a warp for a step; `masked`: so many more where not every row sees every key. */
 const instructions = {
   64: { consumer: 288, producer: 132 },
-  80: { consumer: 307, producer: 262 },
-  128: { consumer: 343, producer: 245 },
+  80: { consumer: 305, producer: 262 },
+  128: { consumer: 341, producer: 245 },
 }
-const masked = 110
+const masked = 67
 const tileInstructions = { weights: 215, rows: 600 }
 
 const along = (length, side) => Math.ceil(length / side)
