@@ -64,8 +64,8 @@ struct KeyTile {
   }
 };
 
-/// The queries that see a pair of tiles, a run at a time: for each head of the group, each span of either list, its rows
-/// from the run on in which one sees a key of the pair.
+/// The queries that see a pair of tiles, a run at a time: for each head of the group, each span of either list, its
+/// rows from the run on in which one sees a key of the pair.
 class Runs {
  public:
   __device__ Runs(const KeyArguments& args, int pair, int kv_head)

@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { branches, costs } from './costs.mjs'
 import { expected, linear, lora, loraBackward } from './expected.mjs'
-import { attention } from './expected-attention.mjs'
+import { attention, attentionBackward } from './expected-attention.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
 const bench = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -88,7 +88,12 @@ export function kernelCases(model, batch, rank) {
     ['swiglu', [t, i], cost.swiglu(t, i)],
     ['swiglu_backward', [t, i], cost.swigluBackward(t, i)],
     ['attention', [t, n, kv, d], cost.attention(t, t, n, kv, d, packed.seen), attention(packed.spans, n, kv, d)],
-    ['attention_backward', [t, n, kv, d], cost.attentionBackward(t, t, n, kv, d, packed.seen)],
+    [
+      'attention_backward',
+      [t, n, kv, d],
+      cost.attentionBackward(t, t, n, kv, d, packed.seen),
+      attentionBackward(packed.spans, n, kv, d),
+    ],
     ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 }), linear(rows, [v], h)],
     ['linear_backward head', [rows, v, h], cost.linear(rows, h, v, { x: 4, y: 4 })],
     ['preference_statistics', [rows, v], cost.preferenceStatistics(rows, v, terms)],
@@ -323,7 +328,7 @@ block as a GPU reserves it; without the driver's own few hundred MB and the atte
 **Expected is arithmetic, not a measurement**: what our matrix products on Hopper should take where the tiles of
 \`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, eight
 instructions for a sum that is written, 2 µs a launch and the ceilings above are all there is. \`bench/gpu/expected.mjs\` has it
-line by line, \`bench/gpu/expected-attention.mjs\` that of attention forward. What takes another kernel has none.
+line by line, \`bench/gpu/expected-attention.mjs\` that of attention. What takes another kernel has none.
 
 The biases of HuatuoGPT-Vision-7B (three vectors a layer) are in the memory and not in the operations: far below a per cent.
 
