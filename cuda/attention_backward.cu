@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const QueryNumbers& query = step_numbers[8 * j + tile_column(lane, i)];
-        p[0][j][i] = query.limit > need[i / 2] ? ptx::exp2_approx(p[0][j][i] * in.scale_log2 - query.lse) : 0.0f;
+        p[0][j][i] = query.limit > need[i / 2] ? ptx::exp2_approx(fmaf(p[0][j][i], in.scale_log2, -query.lse)) : 0.0f;
       }
     warp_multiply_registers<T, true>(dv_acc, p, step_dout, stride);
     float ds[1][step_queries / 8][4] = {};

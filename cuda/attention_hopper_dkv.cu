@@ -19,7 +19,7 @@ constexpr int pair_keys = consumers * tile_rows;
 /// What the queries of a step bring besides their vectors.
 struct Columns {
   float4 numbers[step_queries / 2];  ///< of two queries: lse * log2(e) of both, delta of both
-  /// For 16 keys of a consumer's warp, a bit for each that the query sees.
+  /// For the 16 keys of a consumer's warp, a bit for each that the query sees.
   uint16_t seen[pair_keys / warp_rows][step_queries];
   int some[consumers][step_runs];  ///< whether one of 16 queries sees a key of a consumer
   bool more;                       ///< the pair's steps are not through
@@ -32,8 +32,9 @@ struct KeyShared {
   Box<D, step_queries> queries[step_slots], douts[step_slots];
   Box<D, pair_keys> keys, values;
   Columns columns[step_slots];
-  int places[pair_keys];  ///< of the keys in matrices [rows, kv_heads], -1 where there is none
-  bool exists;            ///< false: no pair comes any more
+  /// Of the keys in matrices [rows, kv_heads], -1 where there is none; in turns, as they are read behind the last step.
+  int places[2][pair_keys];
+  bool exists;  ///< false: no pair comes any more
   Barriers<step_slots> step_barriers;
   Barriers<1> key_barriers;
 };
@@ -63,8 +64,8 @@ struct KeyTile {
   }
 };
 
-/// The queries that see a pair of tiles, a run at a time: for each head of the group, each span of either list, its rows
-/// from the run on in which one sees a key of the pair.
+/// The queries that see a pair of tiles, a run at a time: for each head of the group, each span of either list, its
+/// rows from the run on in which one sees a key of the pair.
 class Runs {
  public:
   __device__ Runs(const KeyArguments& args, int pair, int kv_head)
@@ -136,22 +137,24 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
     loading = full;
   };
   unsigned pairs = 0, steps = 0;
-  // Consumers are through with a pair when they have seen all of its steps.
+  // The turn of the next pair. Consumers are through with the one before when they have seen all of its steps.
   const auto free_keys = [&] {
     ptx::cp_async_wait<0>();
     if (loading != nullptr) show(loading);
     loading = nullptr;
-    ptx::mbarrier_wait(shared.key_barriers.empty, Turn<1>(pairs++).parity ^ 1);
+    const uint32_t parity = Turn<1>(pairs++).parity;
+    ptx::mbarrier_wait(shared.key_barriers.empty, parity ^ 1);
+    return parity;
   };
 
 #pragma unroll 1
   for (int item = static_cast<int>(blockIdx.x); item < args.items; item += static_cast<int>(gridDim.x)) {
     const int pair = item / in.kv_heads, kv_head = item % in.kv_heads;
-    free_keys();
+    int* const places = shared.places[free_keys()];
     {
       const KeyTile tile(args, 2 * pair + thread / tile_rows);
       const int key = tile.first + thread % tile_rows, place = key < tile.end ? key * in.kv_heads + kv_head : -1;
-      shared.places[thread] = place;
+      places[thread] = place;
       if (thread == 0) shared.exists = true;
       bring_rows<D, pair_keys, 2>({&shared.keys, &shared.values}, {in.k, in.v}, place, in);
       brought(shared.key_barriers.full);
@@ -168,8 +171,9 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
         query = runs.query(of_run), head = runs.head(), span_index = runs.span();
       }
       const int place = query >= 0 ? query * in.heads + head : -1;
-      float number = 0;
-      uint64_t seen = 0;
+      // A query that is not there sees all keys with weight 0: no bit is looked at for its sake.
+      float number = side == 0 ? INFINITY : 0;
+      uint64_t seen = ~uint64_t{0};
       if (query >= 0) {
         number = side == 0 ? args.lse[place] * log2_e : args.delta[place];
         const Span span(in.spans, in.ranges, span_index);
@@ -184,7 +188,7 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
 #pragma unroll
       for (int i = 0; i < tile_rows / warp_rows; ++i)
         columns.seen[tile_rows / warp_rows * side + i][column] = static_cast<uint16_t>(seen >> warp_rows * i);
-      const unsigned some = __ballot_sync(full_warp, seen != 0);
+      const unsigned some = __ballot_sync(full_warp, query >= 0 && seen != 0);
       if (of_run == 0) columns.some[side][warp] = (some >> run_queries * side & 0xffff) != 0;
       bring_rows<D, step_queries, 2>({&shared.queries[turn.slot], &shared.douts[turn.slot]}, {in.q, args.dout}, place,
                                      in);
@@ -233,14 +237,20 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
     for (int i = 0; i < step_queries / 4; ++i) to[i / 4][i % 4] = ptx::pack_bf16x2(from[2 * i], from[2 * i + 1]);
   };
 
+  /// Who sees this thread's two keys: bits lane / 4 and lane / 4 + 8, and 16 further those of the next query.
+  const uint32_t rows_bits = 0x01010101u << lane / 4;
+  const auto seen_bits = [&](const Columns& columns, int j) {
+    return *reinterpret_cast<const uint32_t*>(columns.seen[pair_warp] + 8 * j + 2 * (lane % 4));
+  };
+
   uint32_t p[step_runs][4], ds[step_runs][4];
   float s[step_queries / 2] = {}, dp[step_queries / 2] = {}, dk[D / 2], dv[D / 2];
   unsigned steps = 0;
 #pragma unroll 1
   for (unsigned pairs = 0;; ++pairs) {
-    ptx::mbarrier_wait(shared.key_barriers.full, Turn<1>(pairs).parity);
+    const uint32_t parity = Turn<1>(pairs).parity;
+    ptx::mbarrier_wait(shared.key_barriers.full, parity);
     if (!shared.exists) break;
-    const int places[2] = {shared.places[row], shared.places[row + 8]};
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dk[i] = dv[i] = 0;
 
@@ -264,16 +274,24 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
 
         ptx::wgmma_wait<1>();
         ptx::wgmma_hold(s);
+        uint32_t all = rows_bits;
 #pragma unroll
         for (int j = 0; j < step_queries / 8; ++j) {
           const float4 numbers = columns.numbers[4 * j + lane % 4];
-          const uint32_t bits =
-              *reinterpret_cast<const uint32_t*>(columns.seen[pair_warp] + 8 * j + 2 * (lane % 4)) >> lane / 4;
+          all &= seen_bits(columns, j);
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             float& x = s[4 * j + i];
-            const bool sees = bits >> (16 * (i % 2) + 8 * (i / 2)) & 1;
-            x = sees ? ptx::exp2_approx(x * args.in.scale_log2 - (i % 2 ? numbers.y : numbers.x)) : 0.0f;
+            x = ptx::exp2_approx(fmaf(x, args.in.scale_log2, -(i % 2 ? numbers.y : numbers.x)));
+          }
+        }
+        if (all != rows_bits) {
+#pragma unroll
+          for (int j = 0; j < step_queries / 8; ++j) {
+            const uint32_t bits = seen_bits(columns, j) >> lane / 4;
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+              if ((bits >> (16 * (i % 2) + 8 * (i / 2)) & 1) == 0) s[4 * j + i] = 0;
           }
         }
         pack(p, s);
@@ -306,8 +324,9 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
     release(shared.key_barriers.empty);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      store_row(args.dk, args.in, places[half], dk, half, args.in.scale);
-      store_row(args.dv, args.in, places[half], dv, half, 1.0f);
+      const int place = shared.places[parity][row + 8 * half];
+      store_row(args.dk, args.in, place, dk, half, args.in.scale);
+      store_row(args.dv, args.in, place, dv, half, 1.0f);
     }
   }
 }

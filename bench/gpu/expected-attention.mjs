@@ -1,13 +1,15 @@
 /**
  * What attention on Hopper should take, by arithmetic alone: tiles and their order are those of cuda/attention_hopper.cuh and
- * native/ops/attention_tables.cpp. Nothing here was measured. A step of 64 keys takes the longest of
+ * native/ops/attention_tables.cpp. Nothing here was measured. A step of 64 keys, for dk and dv of 64 queries, takes the
+ * longest of
  *
  *   - its products, 2,048 multiplications a clock;
  *   - what they read of shared memory and what is copied there, 128 bytes a clock;
  *   - instructions, one a clock for each of four schedulers, counted in the compiled kernels: a scheduler has a warp of each
  *     consumer and one of the producer. A step that ends behind the last key of a row has a comparison for each score.
  *
- * A tile has its first weights and the writing of its rows on top, which hide behind nothing.
+ * A tile has its first weights and the writing of its rows on top, which hide behind nothing. What is read before and
+ * written beside them, for delta and the zeros of keys that nobody sees, takes as long as a copy.
  */
 
 const multiprocessors = 132
@@ -17,14 +19,25 @@ const packedRows = 128
 const stepKeys = 64
 const launch = 2e-6
 
-/** Instructions of a warp for a step; `masked`: so many more where not every row sees every key. */
-const instructions = {
-  64: { consumer: 288, producer: 132 },
-  80: { consumer: 305, producer: 262 },
-  128: { consumer: 341, producer: 245 },
+/**
+ * Products of a step, and the boxes of 64 rows that it reads or writes in shared memory. Instructions of a warp for a
+ * step; `masked`: so many more where not every row sees every key; `tile`: for a tile.
+ */
+const passes = {
+  forward: { products: 2, boxes: 6, consumer: { 64: 288, 80: 305, 128: 341 }, masked: 67, tile: 215 + 600 },
+  queries: { products: 3, boxes: 10, consumer: { 64: 239, 80: 251, 128: 281 }, masked: 69, tile: 600 },
 }
-const masked = 67
-const tileInstructions = { weights: 215, rows: 600 }
+const producer = { 64: 132, 80: 262, 128: 245 }
+/** Of dk and dv, where each consumer may pass over a step: what it has of it, and what both have together. */
+const keyPass = {
+  products: 4,
+  boxes: 6,
+  brought: 2,
+  consumer: { 64: 330, 80: 345, 128: 381 },
+  producer: { 64: 330, 80: 405, 128: 436 },
+  tile: 1000,
+}
+const runRows = 16
 
 const along = (length, side) => Math.ceil(length / side)
 
@@ -62,27 +75,98 @@ function itemsOf(spans, group, kvHeads) {
   })
 }
 
-/** Clocks of a tile of forward. */
-function tileClocks({ rows, seen, everyRow }, width) {
+const paddedWidth = (width) => (width <= 64 ? 64 : width <= 80 ? 80 : 128)
+const boxBytes = (width) => stepKeys * 2 * paddedWidth(width)
+
+/** Clocks of a tile of packed rows. */
+function tileClocks({ rows, seen, everyRow }, width, pass) {
   if (rows === 0) return 0
-  const padded = width <= 64 ? 64 : width <= 80 ? 80 : 128
-  const { consumer, producer } = instructions[padded]
-  const products = (2 * packedRows * stepKeys * padded) / 2048
-  const box = stepKeys * 2 * padded
-  const shared = (2 * 2 * box + 2 * box) / 128
-  const step = (more) => Math.max(products, shared, 2 * (consumer + more) + producer)
+  const padded = paddedWidth(width)
+  const products = (pass.products * packedRows * stepKeys * padded) / 2048
+  const shared = (pass.boxes * boxBytes(width)) / 128
+  const step = (more) => Math.max(products, shared, 2 * (pass.consumer[padded] + more) + producer[padded])
   const steps = along(seen, stepKeys)
   const whole = Math.min(steps, Math.floor(everyRow / stepKeys))
-  return whole * step(0) + (steps - whole) * step(masked) + 2 * (tileInstructions.weights + tileInstructions.rows)
+  return whole * step(0) + (steps - whole) * step(pass.masked) + 2 * pass.tile
 }
+
+/** Of spans behind one another those that share keys: a span without context, and all with a context behind it. */
+function groupsOf(spans) {
+  const groups = []
+  for (const span of spans) {
+    if (span.context === 0) groups.push([])
+    const before = groups.at(-1).at(-1)
+    groups.at(-1).push({ ...span, begin: before ? before.begin + before.rows : 0 })
+  }
+  return groups
+}
+
+/** Runs of 16 rows that see a key of [begin, end), and some that do not: those of each span from the first that does. */
+function runsOf(group, begin, end) {
+  return group.reduce((total, span) => {
+    const ownEnd = span.begin + span.rows
+    if (begin < span.context || (!span.causal && begin < ownEnd && end > span.begin)) {
+      return total + along(span.rows, runRows)
+    }
+    if (begin >= ownEnd || end <= span.begin) return total
+    const first = Math.max(0, begin - span.begin)
+    return total + along(span.rows, runRows) - Math.floor(first / runRows)
+  }, 0)
+}
+
+/** Pairs of key tiles in the order of the table, the rest behind them: runs that see a tile of both, and of each. */
+function keyPairs(spans) {
+  const pairs = groupsOf(spans).flatMap((group) => {
+    const keys = group.reduce((sum, { rows }) => sum + rows, 0)
+    return Array.from({ length: along(keys, packedRows) }, (_, i) => {
+      const begin = i * packedRows
+      const middle = Math.min(begin + tableRows, keys)
+      const end = Math.min(begin + packedRows, keys)
+      const each = [runsOf(group, begin, middle), middle < end ? runsOf(group, middle, end) : 0]
+      return { both: runsOf(group, begin, end), each }
+    })
+  })
+  return pairs.sort((a, b) => b.both - a.both)
+}
+
+/** Clocks of a pair of key tiles. */
+function pairClocks({ both, each }, group, width) {
+  const padded = paddedWidth(width)
+  const stepsOf = (runs) => along(group * runs, stepKeys / runRows)
+  const steps = stepsOf(both)
+  const busy = stepsOf(each[0]) + stepsOf(each[1])
+  const products = (busy * keyPass.products * tableRows * stepKeys * padded) / 2048
+  const shared = ((busy * keyPass.boxes + steps * keyPass.brought) * boxBytes(width)) / 128
+  const issued = busy * keyPass.consumer[padded] + steps * keyPass.producer[padded]
+  return Math.max(products, shared, issued) + 2 * keyPass.tile
+}
+
+/** The launch of these tiles, each block taking one after the other. */
+function launchOf(clocks) {
+  const blocks = new Array(multiprocessors).fill(0)
+  for (const [i, one] of clocks.entries()) blocks[i % multiprocessors] += one
+  return { seconds: launch + Math.max(...blocks) / clock }
+}
+
+const ofRows = (spans, heads, kvHeads, width, pass) =>
+  launchOf(itemsOf(spans, heads / kvHeads, kvHeads).map((item) => tileClocks(item, width, pass)))
 
 /**
  * @param {{ rows: number, context: number, causal: boolean }[]} spans rows that see `context` keys before, and their own
  * @returns {{ seconds: number }[]} as expected.mjs takes launches
  */
 export function attention(spans, heads, kvHeads, width) {
-  const blocks = new Array(multiprocessors).fill(0)
-  for (const [i, item] of itemsOf(spans, heads / kvHeads, kvHeads).entries())
-    blocks[i % multiprocessors] += tileClocks(item, width)
-  return [{ seconds: launch + Math.max(...blocks) / clock }]
+  return [ofRows(spans, heads, kvHeads, width, passes.forward)]
+}
+
+/** Backward: delta and zeros, dq, dk and dv; keys are those of the spans, one behind the other. */
+export function attentionBackward(spans, heads, kvHeads, width) {
+  const rows = spans.reduce((sum, span) => sum + span.rows, 0)
+  const pairs = keyPairs(spans).flatMap((pair) => new Array(kvHeads).fill(pairClocks(pair, heads / kvHeads, width)))
+  return [
+    { seconds: launch, bytes: rows * heads * (4 * width + 4) },
+    { seconds: launch, bytes: 4 * rows * kvHeads * width },
+    ofRows(spans, heads, kvHeads, width, passes.queries),
+    launchOf(pairs),
+  ]
 }

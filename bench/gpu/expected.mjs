@@ -168,8 +168,12 @@ function launchSeconds(product, card) {
   )
 }
 
-/** Milliseconds of an operation that is these launches, products or others of so many `seconds`, and moves so many bytes. */
+/**
+ * Milliseconds of an operation that is these launches, products or others of so many `seconds` and `bytes` to copy, and
+ * moves so many bytes.
+ */
 export function expected(launches, bytes, card) {
-  const seconds = (one) => one.seconds ?? launchSeconds(one, card)
+  const copied = ({ bytes: some = 0 }) => some / card.bytes
+  const seconds = (one) => (one.seconds === undefined ? launchSeconds(one, card) : one.seconds + copied(one))
   return 1e3 * Math.max(sum(launches.map(seconds)), bytes / card.bytes)
 }

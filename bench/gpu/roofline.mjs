@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { branches, costs, gatedBackward as gatedBackwardCost, gated as gatedCost } from './costs.mjs'
 import { expected, gated, gatedBackward, headBackward, instructions, linear, lora, loraBackward } from './expected.mjs'
-import { attention } from './expected-attention.mjs'
+import { attention, attentionBackward } from './expected-attention.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
 const bench = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -116,7 +116,12 @@ export function kernelCases(model, batch, rank) {
     ['swiglu', [t, i], cost.swiglu(t, i)],
     ['swiglu_backward', [t, i], cost.swigluBackward(t, i)],
     ['attention', [t, n, kv, d], cost.attention(t, t, n, kv, d, packed.seen), attention(packed.spans, n, kv, d)],
-    ['attention_backward', [t, n, kv, d], cost.attentionBackward(t, t, n, kv, d, packed.seen)],
+    [
+      'attention_backward',
+      [t, n, kv, d],
+      cost.attentionBackward(t, t, n, kv, d, packed.seen),
+      attentionBackward(packed.spans, n, kv, d),
+    ],
     ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 }), linear(rows, [v], h, { f32: true })],
     ['linear_backward head', [rows, v, h], cost.linear(rows, h, v, { x: 4, y: 4 }), headBackward(rows, h, v)],
     ['preference_statistics', [rows, v], cost.preferenceStatistics(rows, v, terms)],

@@ -129,8 +129,7 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
       if (tiles.size() % 2 == 1) singles.push_back(tiles.back());
     }
   }
-  std::stable_sort(singles.begin(), singles.end(),
-                   [](const Tile& a, const Tile& b) { return a.queries > b.queries; });
+  std::stable_sort(singles.begin(), singles.end(), [](const Tile& a, const Tile& b) { return a.queries > b.queries; });
   pair_up(singles);
   const auto most = [](const auto& pair) { return std::max(pair.first.queries, pair.second.queries); };
   std::stable_sort(pairs.begin(), pairs.end(), [&](const auto& a, const auto& b) { return most(a) > most(b); });

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
 import { expected, linear, tileOf } from '../../bench/gpu/expected.mjs'
 // @ts-expect-error a plain script without types
-import { attention } from '../../bench/gpu/expected-attention.mjs'
+import { attention, attentionBackward } from '../../bench/gpu/expected-attention.mjs'
 // @ts-expect-error a plain script without types
 import { floor, kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
 // @ts-expect-error a plain script without types
@@ -72,6 +72,17 @@ describe('what attention on Hopper should take', () => {
     // 17 tiles of 64 rows have 2 x 8 items each: two rounds of 132, and eight.
     const many = Array.from({ length: 17 }, () => ({ rows: 64, context: 0, causal: false }))
     expect(clocks(...many)).toBeCloseTo(3 * (1024 + tile))
+  })
+
+  it('counts the steps of each consumer for dk and dv', () => {
+    const keys = (...spans: object[]): number =>
+      (attentionBackward(spans, 32, 8, 128)[3].seconds - 2e-6) * 1.755e9 - 2 * 1000
+    // 4 heads: 4 runs of 16 rows a head are 4 steps. Rows 0 to 63 do not see the second tile.
+    expect(keys({ rows: 128, context: 0, causal: true })).toBeCloseTo((8 + 4) * 1024)
+    expect(keys({ rows: 128, context: 0, causal: false })).toBeCloseTo((8 + 8) * 1024)
+    // A prefix of 64 with two tails of 25: 4 + 2 + 2 runs see the first tile, 2 + 2 the second.
+    const tail = { rows: 25, context: 64, causal: true }
+    expect(keys({ rows: 64, context: 0, causal: true }, tail, tail)).toBeCloseTo((8 + 4) * 1024)
   })
 })
 

@@ -116,7 +116,8 @@ class Attention {
 
 bool has_hopper() { return device(DType::bf16).isa_name() == "sm_90a"; }
 
-TEST("on Hopper attention has the same bits whatever multiprocessors its device has, and those of every GPU's kernels") {
+TEST(
+    "on Hopper attention has the same bits whatever multiprocessors its device has, and those of every GPU's kernels") {
   if (!has_hopper()) return;
   cuda::CudaOps& ops = device(DType::bf16);
   AttentionPlan plan;  // steps of keys pass through their ring more than once, and tiles of one step follow each other
@@ -134,7 +135,9 @@ TEST("on Hopper attention has the same bits whatever multiprocessors its device 
   }
 }
 
-TEST("on Hopper gradients of keys have the same bits whatever multiprocessors its device has, and those of every GPU's") {
+TEST(
+    "on Hopper gradients of keys have the same bits whatever multiprocessors its device has, and those of every "
+    "GPU's") {
   if (!has_hopper()) return;
   cuda::CudaOps& ops = device(DType::bf16);
   AttentionPlan plan;  // pairs of tiles, tiles alone, contexts that begin and end within a tile, spans of a few rows
@@ -163,7 +166,8 @@ TEST("on Hopper attention has the same bits of a group alone and in any batch") 
   Attention group(ops, alone, shape, before), whole(ops, batch, shape);
   for (auto [part, all] : {std::pair(group.by(3), whole.by(3)), std::pair(group.keys_by(3), whole.keys_by(3))})
     for (const auto& [name, values] : part) {
-      const auto begin = all.at(name).begin() + before * static_cast<std::ptrdiff_t>(values.size() / alone.key_row.size());
+      const auto begin =
+          all.at(name).begin() + before * static_cast<std::ptrdiff_t>(values.size() / alone.key_row.size());
       CHECK(same_bits(Doubles(begin, begin + static_cast<std::ptrdiff_t>(values.size())), values));
     }
 }
