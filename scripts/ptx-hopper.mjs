@@ -81,7 +81,10 @@ export const hopper = [
     (o) => `simt::tma_store(${box(o, 0)}, ${inShared(o, 1)}, ${here});`,
   ],
   ['cp\\.async\\.bulk\\.commit_group', () => 'simt::tma_store_commit();'],
-  ['cp\\.async\\.bulk\\.wait_group(?:\\.read)?', (o) => `simt::tma_store_wait(${o.constant(0)});`],
+  [
+    'cp\\.async\\.bulk\\.wait_group(\\.read)?',
+    (o, read) => `simt::tma_store_wait(${o.constant(0)}, ${read !== undefined});`,
+  ],
   ['prefetch\\.tensormap', (o) => `simt::check_tensor_map(tensor_map(${o.address(0, 'generic')}), ${here});`],
   ['fence\\.proxy\\.async\\.shared::cta', () => 'simt::fence_async_shared();'],
   [

@@ -20,7 +20,8 @@ void tma_load(void* shared, const cuda::TensorMap* map, int col, int row, uint64
               int line);
 void tma_store(const cuda::TensorMap* map, int col, int row, const void* shared, const char* file, int line);
 void tma_store_commit();
-void tma_store_wait(unsigned pending);
+/// For stores to have read shared memory, or to have written.
+void tma_store_wait(unsigned pending, bool reading);
 void fence_async_shared();
 void check_tensor_map(const cuda::TensorMap* map, const char* file, int line);
 
@@ -72,12 +73,12 @@ inline void tma_store_commit() { simt::tma_store_commit(); }
 template <int N>
 inline void tma_store_wait_read() {
   static_assert(N >= 0, "a number of groups");
-  simt::tma_store_wait(N);
+  simt::tma_store_wait(N, true);
 }
 template <int N>
 inline void tma_store_wait() {
   static_assert(N >= 0, "a number of groups");
-  simt::tma_store_wait(N);
+  simt::tma_store_wait(N, false);
 }
 inline void prefetch_tensor_map(const TensorMap* map, SIMT_WHERE) { simt::check_tensor_map(map, file, line); }
 inline void fence_async_shared() { simt::fence_async_shared(); }

@@ -39,7 +39,8 @@ struct Barrier {
 
 /// A load or a store of one box.
 struct Transfer {
-  bool used, done;
+  bool used;
+  bool read, waited, written;  // stores: shared memory, by its thread for that, global memory
   MapView map;
   unsigned char* shared;
   uint32_t address;  // of `shared`, as instructions see it
@@ -117,6 +118,7 @@ struct Hopper {
   unsigned loads_used, stores_used;
   Transfer loads[kMaxTransfers], stores[kMaxTransfers];
   uint32_t store_groups[kMaxThreads];  // closed ones of each thread
+  unsigned char* held;                 // what stores have read, by slot
 
   unsigned char* async_view;  // shared memory as TMA and wgmma see it, by address
 
@@ -131,6 +133,7 @@ struct Hopper {
   // For order.cpp, by set of fibers: blocks without order have none through these either.
   char barrier_tokens[kFiberSets][kMaxBarriers][2];  // even and odd phases
   char transfer_tokens[kFiberSets][2 * kMaxTransfers];
+  char store_tokens[kFiberSets][kMaxThreads];  // what the stores of a thread have written
   char named_tokens[kFiberSets][kNamedBarriers];
   char product_tokens[kFiberSets][kMaxWarpgroups];  // what its products have read
 };
@@ -161,6 +164,8 @@ uint32_t swizzled(uint32_t address, unsigned mode_bits);
 
 // tma.cpp, warpgroup.cpp: what was put off, one of it; false when there is nothing.
 bool complete_load();
+/// What stores have read: at the end of the block.
+void write_stores();
 bool complete_products();
 /// What the products of the thread's warpgroup have read, up to its last wait, comes before what follows order_pass:
 /// each of its threads may say so for all.

@@ -42,6 +42,7 @@ const std::vector<Planted>& controls();
 const std::vector<Planted>& hopper_controls();
 /// The kernel in which most of hopper_faults are planted.
 Result pipeline_without_fault();
+Result read_after_store();
 
 /// Device memory of exactly `count` elements, all bytes 0xFF.
 template <class T>

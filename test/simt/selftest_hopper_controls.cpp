@@ -289,6 +289,7 @@ const std::vector<Planted>& hopper_controls() {
       {"boxes", boxes},
       {"phases", phases},
       {"pipeline_without_fault", pipeline_without_fault},
+      {"read_after_store", read_after_store},
       {"persistent_product", persistent_product},
   };
   return all;

@@ -213,6 +213,36 @@ Result blocks_store_one_box() {
   return {right, y.bits()};
 }
 
+// That a store has read shared memory says nothing of what is in global memory.
+template <bool Reading>
+__global__ void read_what_was_stored(const __grid_constant__ StoreArguments p, const float* stored, float* y) {
+  DYNAMIC_SHARED(bytes);
+  reinterpret_cast<float*>(bytes)[threadIdx.x] = float(threadIdx.x);
+  ptx::fence_async_shared();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::tma_store_2d(&p.y, 0, 0, bytes);
+    ptx::tma_store_commit();
+    if (Reading)
+      ptx::tma_store_wait_read<0>();
+    else
+      ptx::tma_store_wait<0>();
+  }
+  __syncthreads();
+  y[threadIdx.x] = stored[threadIdx.x];
+}
+
+template <bool Reading>
+Result store_then_read() {
+  Array<float> stored(64), y(64);
+  for (size_t i = 0; i < 64; ++i) stored[i] = 0;
+  const StoreArguments p{cuda::encode_tensor_map({stored.data(), DType::f32, 8, 8, 8, 8, 8, Swizzle::none})};
+  launch(1, 64, 256, read_what_was_stored<Reading>, p, stored.data(), y.data());
+  bool right = true;
+  for (size_t i = 0; i < 64; ++i) right = right && y[i] == float(i) && stored[i] == float(i);
+  return {right, y.bits()};
+}
+
 // --- barriers, registers, elections by themselves --------------------
 
 template <class Kernel>
@@ -325,6 +355,7 @@ __global__ void election_in_divergent_code(float* y) {
 }  // namespace
 
 Result pipeline_without_fault() { return run<Fault::none>(); }
+Result read_after_store() { return store_then_read<false>(); }
 
 const std::vector<Planted>& hopper_faults() {
   constexpr unsigned lazy = lazy_modes;
@@ -376,6 +407,7 @@ const std::vector<Planted>& hopper_faults() {
       {"base_offset", run<Fault::base_offset>, "with a base offset"},
 
       {"blocks_store_one_box", blocks_store_one_box, nullptr, 0, nullptr, false, true},
+      {"read_after_wait_for_reading", store_then_read<true>, nullptr, lazy, nullptr, true},
       {"initialised_before_a_shuffle", [] { return by_itself(32, initialised_before_a_shuffle); }, nullptr, 0, nullptr,
        true},
       {"two_phases_late", [] { return by_itself(64, two_phases_late); }, "too late at an mbarrier"},

@@ -1,5 +1,6 @@
 // TMA. A load is put off until nobody can go on without one: the latest legal moment (in eager mode it happens at
-// once); which of several is first is up to the schedule. A store is put off until its thread waits for it.
+// once); which of several is first is up to the schedule. A store reads shared memory when its thread waits for that,
+// and writes when it waits for the writing, or when the block ends.
 #include "simt/hopper_state.h"
 
 namespace fire::simt {
@@ -72,7 +73,15 @@ SIMT_UNSEEN void load_now(Transfer& load, unsigned slot) {
   bytes_arrived(load);
 }
 
-SIMT_UNSEEN void store_now(Transfer& store, unsigned slot) {
+/// What a store has read of shared memory and not yet written, 16 bytes a piece.
+SIMT_UNSEEN Words* held_by(unsigned slot) {
+  if (!hopper.held) hopper.held = map_memory(size_t{kMaxTransfers} * kSharedWindow);
+  return reinterpret_cast<Words*>(hopper.held + size_t{slot} * kSharedWindow);
+}
+
+SIMT_UNSEEN char* written_token(const Transfer& store) { return &hopper.store_tokens[fiber_set()][store.lane->number]; }
+
+SIMT_UNSEEN void read_now(Transfer& store, unsigned slot) {
   const unsigned engine = kMaxTransfers + slot;
   order_as_engine(engine);
   order_pass(token_of(engine));
@@ -83,17 +92,54 @@ SIMT_UNSEEN void store_now(Transfer& store, unsigned slot) {
       fail({Defect::misuse, "missing fence.proxy.async: TMA stores what ordinary stores wrote since the last one",
             store.source, store.lane});
     }
-    const Words words = visible_read(at.shared);
+    held_by(slot)[i] = visible_read(at.shared);
+  }
+  order_set(token_of(engine));
+  order_as_self();
+  store.read = true;
+}
+
+SIMT_UNSEEN void write_now(Transfer& store, unsigned slot) {
+  order_as_engine(kMaxTransfers + slot);
+  for (unsigned i = 0; i < pieces_of(store.map); ++i) {
+    const Piece at = piece(store, i);
+    const Words words = held_by(slot)[i];
     const int size = store.map.size;
     for (int e = 0; e < at.count; ++e) {
       const int byte = (at.first + e) * size;
       write_global(at.global + e * size, uint32_t((byte < 8 ? words.first : words.second) >> byte % 8 * 8), size);
     }
   }
-  order_set(token_of(engine));
+  order_set(written_token(store));
   order_engine_done();
   order_as_self();
-  store.done = true;
+  store.written = true;
+}
+
+SIMT_UNSEEN void forget(Transfer& store) {
+  store.used = false;
+  --hopper.stores_used;
+}
+
+/// The oldest store that `matches`; kMaxTransfers when there is none.
+template <class F>
+SIMT_UNSEEN unsigned oldest_store(const F& matches) {
+  unsigned oldest = kMaxTransfers;
+  for (unsigned i = 0; i < kMaxTransfers; ++i) {
+    const Transfer& store = hopper.stores[i];
+    if (!store.used || !matches(store)) continue;
+    if (oldest == kMaxTransfers || store.number < hopper.stores[oldest].number) oldest = i;
+  }
+  return oldest;
+}
+
+/// The engine may write at any time what it has read.
+SIMT_UNSEEN bool write_oldest() {
+  const unsigned slot = oldest_store([](const Transfer& store) SIMT_UNSEEN { return store.waited; });
+  if (slot == kMaxTransfers) return false;
+  write_now(hopper.stores[slot], slot);
+  forget(hopper.stores[slot]);
+  return true;
 }
 
 SIMT_UNSEEN unsigned free_slot(Transfer* transfers) {
@@ -202,7 +248,7 @@ SIMT_UNSEEN __attribute__((noinline)) void tma_store(const cuda::TensorMap* map,
   use_hopper();
   Transfer store = make(view(map, file, line), shared, col, row, "the source of a store of TMA", {file, line});
   store.group = hopper.store_groups[lane.number];
-  if (hopper.stores_used == kMaxTransfers)
+  if (hopper.stores_used == kMaxTransfers && !write_oldest())
     fail({Defect::misuse_of,
           "more stores of TMA under way than the emulator has",
           {file, line},
@@ -213,7 +259,9 @@ SIMT_UNSEEN __attribute__((noinline)) void tma_store(const cuda::TensorMap* map,
   hopper.stores[slot] = store;
   ++hopper.stores_used;
   order_set(token_of(kMaxTransfers + slot));
-  if (current_options.eager) store_now(hopper.stores[slot], slot);
+  if (!current_options.eager) return;
+  read_now(hopper.stores[slot], slot);
+  write_now(hopper.stores[slot], slot);
 }
 
 SIMT_UNSEEN __attribute__((noinline)) void tma_store_commit() {
@@ -221,22 +269,26 @@ SIMT_UNSEEN __attribute__((noinline)) void tma_store_commit() {
   ++hopper.store_groups[this_lane().number];
 }
 
-SIMT_UNSEEN __attribute__((noinline)) void tma_store_wait(unsigned pending) {
+SIMT_UNSEEN __attribute__((noinline)) void tma_store_wait(unsigned pending, bool reading) {
   use_hopper();
   Lane& lane = this_lane();
-  for (;;) {
-    unsigned oldest = kMaxTransfers;
-    for (unsigned i = 0; i < kMaxTransfers; ++i) {
-      const Transfer& store = hopper.stores[i];
-      if (!store.used || store.lane != &lane || store.group + pending >= hopper.store_groups[lane.number]) continue;
-      if (oldest == kMaxTransfers || store.number < hopper.stores[oldest].number) oldest = i;
-    }
-    if (oldest == kMaxTransfers) return;
-    Transfer& store = hopper.stores[oldest];
-    if (!store.done) store_now(store, oldest);
-    order_pass(token_of(kMaxTransfers + oldest));
-    store.used = false;
-    --hopper.stores_used;
+  const auto covered = [&](const Transfer& store) SIMT_UNSEEN {
+    return store.lane == &lane && store.group + pending < hopper.store_groups[lane.number] &&
+           !(reading && store.waited);
+  };
+  for (unsigned slot; (slot = oldest_store(covered)) != kMaxTransfers;) {
+    Transfer& store = hopper.stores[slot];
+    if (!store.read) read_now(store, slot);
+    order_pass(token_of(kMaxTransfers + slot));
+    store.waited = true;
+    if (!reading && !store.written) write_now(store, slot);
+    if (store.written) forget(store);
+  }
+  if (!reading) order_pass(&hopper.store_tokens[fiber_set()][lane.number]);
+}
+
+SIMT_UNSEEN void write_stores() {
+  while (write_oldest()) {
   }
 }
 

@@ -265,6 +265,7 @@ SIMT_UNSEEN __attribute__((noinline)) void set_registers(int count, bool grow, c
     fail({Defect::misuse, "setmaxnreg in a block that is not whole warpgroups", {file, line}, &lane});
   const bool last = join(lane, {Joint::registers, grow, count, {}}, {file, line});
   if (!last) return;
+  write_stores();
   check_agreement(lane);
   Warpgroup& group = group_of(lane);
   const unsigned wanted = unsigned(count);
@@ -295,7 +296,7 @@ SIMT_UNSEEN __attribute__((noinline)) void set_registers(int count, bool grow, c
 SIMT_UNSEEN void check_hopper(const Lane& lane, bool last) {
   if (!hopper.used) return;
   for (const Transfer& store : hopper.stores)
-    if (store.used && store.lane == &lane)
+    if (store.used && store.lane == &lane && !store.waited)
       fail({Defect::misuse, "leaves the kernel without tma_store_wait_read for the store of TMA", store.source, &lane});
   if ((lane.number / kWarpgroup + 1) * kWarpgroup <= machine.threads) {
     const Warpgroup& group = group_of(lane);
@@ -304,6 +305,7 @@ SIMT_UNSEEN void check_hopper(const Lane& lane, bool last) {
             group.products[group.first % kMaxProducts].source, &lane});
   }
   if (!last) return;
+  write_stores();
   for (const Transfer& load : hopper.loads)
     if (load.used)
       fail({Defect::misuse, "the block ends before the load of TMA: nobody waited for it", load.source, load.lane});
