@@ -20,7 +20,7 @@ __device__ inline uint32_t packed_swiglu(uint32_t gate, uint32_t up) {
 }
 
 /// Of gate and up (products 0 and 1), straight from the registers: for few rows.
-struct GatedFewEpilogue {
+struct PlainGatedEpilogue {
   static constexpr const char* kernel = "gemm swiglu sm_90a";
   static constexpr int products = 2, warp_bytes = 0;
   bf16* product;
@@ -50,7 +50,7 @@ struct GatedFewEpilogue {
 };
 
 /// The same by way of shared memory and TMA.
-struct GatedEpilogue {
+struct StagedGatedEpilogue {
   static constexpr const char* kernel = "gemm swiglu sm_90a";
   static constexpr int products = 2, warp_bytes = 2 * HopperPiece::bytes;
   TensorMap gate, up, product;
