@@ -164,9 +164,9 @@ uint32_t swizzled(uint32_t address, unsigned mode_bits);
 
 // tma.cpp, warpgroup.cpp: what was put off, one of it; false when there is nothing.
 bool complete_load();
-/// What stores have read: at the end of the block.
-void write_stores();
 bool complete_products();
+/// At the end of the block: what stores have read and not yet written.
+void write_stores();
 /// What the products of the thread's warpgroup have read, up to its last wait, comes before what follows order_pass:
 /// each of its threads may say so for all.
 void order_products(const Lane& lane, void* token);

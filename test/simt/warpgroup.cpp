@@ -265,7 +265,6 @@ SIMT_UNSEEN __attribute__((noinline)) void set_registers(int count, bool grow, c
     fail({Defect::misuse, "setmaxnreg in a block that is not whole warpgroups", {file, line}, &lane});
   const bool last = join(lane, {Joint::registers, grow, count, {}}, {file, line});
   if (!last) return;
-  write_stores();
   check_agreement(lane);
   Warpgroup& group = group_of(lane);
   const unsigned wanted = unsigned(count);
