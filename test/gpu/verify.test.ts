@@ -167,8 +167,8 @@ describe('a run', { timeout: 120_000 }, () => {
     const { status, stdout, last } = world.run(['rehearse'])
     const calls = await world.calls()
     for (const [at, pattern] of expected.entries()) expect(calls[at]).toMatch(pattern)
-    // Eight programs that are well, two tests of another, and of 20 runs under the sanitizer all but one.
-    expect(last).toBe('45 passed, 4 failed')
+    // Eight programs that are well, two tests of another, and of 24 runs under the sanitizer all but one.
+    expect(last).toBe('49 passed, 4 failed')
     expect(status).toBe(1)
     expect(stdout).toContain('left out: step_cublaslt peers')
     expect(stdout).toMatch(/^sanitizer_memcheck_adamw .*0 passed, 1 failed: =* ERROR SUMMARY: 2 errors/m)
