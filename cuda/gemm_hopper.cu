@@ -67,15 +67,13 @@ void with_form(GemmForm form, const F& f) {
 
 }  // namespace
 
-bool takes_gemm_hopper(GemmForm form, const GemmArguments& args) {
+bool takes_gemm_hopper(const GemmArguments& args) {
   bool low = false;
   for (const GemmProduct& product : args.products) low |= product.rank > 0;
-  if (takes_gemm_hopper_dropped(form, args)) return !low;
   return args.a.direct && args.b.direct && (!low || (args.low_a.direct && args.low_b.direct));
 }
 
 void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
-  if (args.a.dropped || args.b.dropped) return launch_gemm_hopper_dropped(stream, device, form, args, parts);
   with_form(form, [&](auto of) {
     with_tile<of>(device.multiprocessors, args, parts,
                   [&](auto tile) { launch_instance<decltype(tile), of>(stream, device, args, parts); });

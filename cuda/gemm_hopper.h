@@ -20,12 +20,11 @@ namespace detail {
 
 struct GemmArguments;
 
-/// Whether TMA can fetch all factors: bf16, rows of whole 16 bytes. One may be under dropout, A in nt or B in tn, of
-/// products without A' B'.
-bool takes_gemm_hopper(GemmForm form, const GemmArguments& args);
+/// Whether TMA can fetch all factors: bf16, rows of whole 16 bytes, nothing dropped.
+bool takes_gemm_hopper(const GemmArguments& args);
 void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts);
 
-/// The same of those with a factor under dropout (gemm_hopper_dropped.cu), A' B' left aside.
+/// The same where a factor is under dropout, A in nt or B in tn, and there is no A' B' (gemm_hopper_dropped.cu).
 bool takes_gemm_hopper_dropped(GemmForm form, const GemmArguments& args);
 void launch_gemm_hopper_dropped(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args,
                                 int parts);

@@ -10,6 +10,8 @@ using DroppedNarrow = HopperTile<1, 128, 4, 2, true>;
 }  // namespace
 
 bool takes_gemm_hopper_dropped(GemmForm form, const GemmArguments& args) {
+  for (const GemmProduct& product : args.products)
+    if (product.rank > 0) return false;
   const auto x = [](const FactorRoad& road) { return road.fetched && road.dropped; };
   return (form == GemmForm::nt && x(args.a) && args.b.direct) || (form == GemmForm::tn && args.a.direct && x(args.b));
 }

@@ -125,8 +125,10 @@ GemmArguments gemm_arguments(const Gemm* gemms, int count, GemmJoin join) {
 
 template <class T>
 void launch_gemm_rows(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
-  if (sizeof(T) == sizeof(bf16) && device.hopper && takes_gemm_hopper(form, args))
-    return launch_gemm_hopper(stream, device, form, args, parts);
+  if (sizeof(T) == sizeof(bf16) && device.hopper) {
+    if (takes_gemm_hopper(args)) return launch_gemm_hopper(stream, device, form, args, parts);
+    if (takes_gemm_hopper_dropped(form, args)) return launch_gemm_hopper_dropped(stream, device, form, args, parts);
+  }
   switch (form) {
     case GemmForm::nt:
       return launch_gemm_form<T, GemmForm::nt>(stream, device, args, parts);
