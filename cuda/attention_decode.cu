@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(threads, 4)
     for (int i = lane; i < chunk_keys; i += warp_size) top = fmaxf(top, weights[h * chunk_keys + i]);
     top = warp_max(top);
     for (int i = lane; i < chunk_keys; i += warp_size) {
-      const float weight = ptx::exp2_approx(weights[h * chunk_keys + i] - top);
+      const float weight = exp2f(weights[h * chunk_keys + i] - top);
       weights[h * chunk_keys + i] = weight;
       sum += weight;
     }
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(threads)
   float top = -INFINITY, sum = 0, value = 0;
   for (int i = 0; i < used; ++i) top = fmaxf(top, numbers[2 * i]);
   for (int i = 0; i < used; ++i) {
-    const float factor = ptx::exp2_approx(numbers[2 * i] - top);
+    const float factor = exp2f(numbers[2 * i] - top);
     sum += factor * numbers[2 * i + 1];
     if (column < in.width) value += factor * partial_o[i * in.width + column];
   }
@@ -160,10 +160,10 @@ __global__ void __launch_bounds__(threads)
   }
   top = block_max<threads>(top, scratch);  // a barrier: the scores are there
   float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < seen; i += threads) sum += ptx::exp2_approx(row[span.key(i)] - top);
+  for (int i = static_cast<int>(threadIdx.x); i < seen; i += threads) sum += exp2f(row[span.key(i)] - top);
   sum = block_sum<threads>(sum, scratch);
   for (int i = static_cast<int>(threadIdx.x); i < seen; i += threads)
-    row[span.key(i)] = ptx::exp2_approx(row[span.key(i)] - top) / sum;
+    row[span.key(i)] = exp2f(row[span.key(i)] - top) / sum;
 }
 
 int64_t chunks_of(int64_t keys) { return (keys + chunk_keys - 1) / chunk_keys; }

@@ -24,8 +24,7 @@ __device__ inline void online_softmax(float (&s)[1][key_step / 8][4], float scal
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     top[r] = warp_max<4>(top[r]);
-    const float shrink =
-        ptx::exp2_approx(max[r] - top[r]);  // 0 in the first step; exactly 1 once a row has seen its last key
+    const float shrink = exp2f(max[r] - top[r]);  // 0 in the first step; exactly 1 once a row has seen its last key
     max[r] = top[r];
     sum[r] *= shrink;
 #pragma unroll
@@ -38,7 +37,7 @@ __device__ inline void online_softmax(float (&s)[1][key_step / 8][4], float scal
   for (int j = 0; j < key_step / 8; ++j)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      s[0][j][i] = ptx::exp2_approx(s[0][j][i] - top[i / 2]);
+      s[0][j][i] = exp2f(s[0][j][i] - top[i / 2]);
       sum[i / 2] += s[0][j][i];
     }
 }
