@@ -250,6 +250,20 @@ __device__ inline void store_row(bf16* to, const Inputs<bf16>& in, int64_t place
   }
 }
 
+/// The first warpgroup calls `produce()` with so many registers a thread, the two others `consume(warp)` with what that
+/// leaves them of 168 each.
+template <int Registers, class Produce, class Consume>
+__device__ inline void divide_block(const Produce& produce, const Consume& consume) {
+  const int warp = __shfl_sync(full_warp, static_cast<int>(threadIdx.x) / warp_size, 0);  // known to be uniform
+  if (warp < 4) {
+    ptx::registers_shrink<Registers>();
+    produce();
+  } else {
+    ptx::registers_grow<168 + (168 - Registers) / consumers>();
+    consume(warp);
+  }
+}
+
 /// The producer and two consumers, which call `consume(warp)`; a body for 9.0 alone, elsewhere launches are refused (as
 /// gemm_hopper_kernel).
 template <int D, bool Backward, class Consume>
@@ -259,14 +273,7 @@ __device__ inline void run_block(const Arguments& args, Shared<D, Backward>& sha
     shared.step_barriers.init();
   }
   __syncthreads();
-  const int warp = __shfl_sync(full_warp, static_cast<int>(threadIdx.x) / warp_size, 0);  // known to be uniform
-  if (warp < 4) {
-    ptx::registers_shrink<56>();
-    produce(args, shared);
-  } else {
-    ptx::registers_grow<224>();
-    consume(warp);
-  }
+  divide_block<56>([&] { produce(args, shared); }, consume);
 }
 
 // --- host --------------------

@@ -282,7 +282,7 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             float& x = s[4 * j + i];
-            x = ptx::exp2_approx(fmaf(x, args.in.scale_log2, -(i % 2 ? numbers.y : numbers.x)));
+            x = ptx::exp2_approx(x * args.in.scale_log2 - (i % 2 ? numbers.y : numbers.x));
           }
         }
         if (all != rows_bits) {
@@ -347,14 +347,8 @@ __global__ void __launch_bounds__(32)
     shared.key_barriers.init();
   }
   __syncthreads();
-  const int warp = __shfl_sync(full_warp, static_cast<int>(threadIdx.x) / warp_size, 0);  // known to be uniform
-  if (warp < 4) {
-    ptx::registers_shrink<D <= 80 ? 88 : 56>();
-    produce_queries(args, shared);
-  } else {
-    ptx::registers_grow<D <= 80 ? 208 : 224>();
-    backward_keys(args, shared, warp);
-  }
+  divide_block<D <= 80 ? 88 : 56>([&] { produce_queries(args, shared); },
+                                  [&](int warp) { backward_keys(args, shared, warp); });
 #endif
 }
 
