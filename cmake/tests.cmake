@@ -155,6 +155,9 @@ fire_register_tests(simt_test simt)
 # The matrix products of a GPU whose blocks have at most 99 KiB of shared memory (GeForce).
 add_test(NAME simt_test_geforce COMMAND simt_test op/linear: op/linear_backward: op/lora_linear:)
 set_tests_properties(simt_test_geforce PROPERTIES ENVIRONMENT "FIRE_SIMT_SHARED=102400")
+# By default what is asynchronous comes as late as it may, which hides a consumer that does not wait for the producer.
+add_test(NAME simt_test_eager COMMAND simt_test SwiGLU "under dropout" "lie in memory" "of a group alone")
+set_tests_properties(simt_test_eager PROPERTIES ENVIRONMENT "FIRE_SIMT_SCHEDULE=lifo;FIRE_SIMT_ASYNC=eager")
 add_test(NAME simt_engine_test COMMAND simt_engine_test)
 file(GLOB FIRE_GOLDEN CONFIGURE_DEPENDS test/golden/*/golden.json)
 list(TRANSFORM FIRE_GOLDEN REPLACE "/golden\\.json$" "")

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float p =
-            column + 8 * j + i % 2 < seen[i / 2] ? exp2f(s[0][j][i] * in.scale_log2 - row_lse[i / 2]) : 0.0f;
+            column + 8 * j + i % 2 < seen[i / 2] ? exp2f(fmaf(s[0][j][i], in.scale_log2, -row_lse[i / 2])) : 0.0f;
         dp[0][j][i] = p * (dp[0][j][i] - row_delta[i / 2]);
       }
     warp_multiply_registers<T, true>(acc, dp, step_k, stride);
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const QueryNumbers& query = step_numbers[8 * j + tile_column(lane, i)];
-        p[0][j][i] = query.limit > need[i / 2] ? exp2f(p[0][j][i] * in.scale_log2 - query.lse) : 0.0f;
+        p[0][j][i] = query.limit > need[i / 2] ? exp2f(fmaf(p[0][j][i], in.scale_log2, -query.lse)) : 0.0f;
       }
     warp_multiply_registers<T, true>(dv_acc, p, step_dout, stride);
     float ds[1][step_queries / 8][4] = {};

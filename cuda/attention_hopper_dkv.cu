@@ -282,7 +282,7 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             float& x = s[4 * j + i];
-            x = ptx::exp2_approx(x * args.in.scale_log2 - (i % 2 ? numbers.y : numbers.x));
+            x = ptx::exp2_approx(fmaf(x, args.in.scale_log2, -(i % 2 ? numbers.y : numbers.x)));
           }
         }
         if (all != rows_bits) {

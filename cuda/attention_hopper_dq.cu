@@ -69,7 +69,8 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
       ptx::wgmma_hold(s);
       hold(q);
 #pragma unroll
-      for (int i = 0; i < step_keys / 2; ++i) s[i] = ptx::exp2_approx(s[i] * args.in.scale_log2 - row_lse[i / 2 % 2]);
+      for (int i = 0; i < step_keys / 2; ++i)
+        s[i] = ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[i / 2 % 2]));
       // ptxas moves the wait for dP in front of what has no branch before it: without one, the weights would not be
       // made in its shadow.
       if (first + step_keys > seen[0] || first + step_keys > seen[1]) {

@@ -103,10 +103,11 @@ class CudaOps final : public Ops {
   /// gpu_workspace; decoding, sampling and probes may ask for more.
   void* workspace(size_t bytes);
   /// What adapters make of x is queued; the products with W that use it are returned.
-  std::vector<Gemm> products_of(Tensor x, std::span<const LinearBranch> branches, Tensor residual);
+  std::vector<Gemm> queue_adapters(Tensor x, std::span<const LinearBranch> branches, Tensor residual);
   void forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual);
   /// The same of dy, and of the products back to dx.
-  std::vector<Gemm> products_to(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate);
+  std::vector<Gemm> queue_adapters_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx,
+                                            bool accumulate);
   void backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate);
   void add_gradients(const Tensor& x, const LinearBranch& branch);
   /// Asked for at each call: decoding may have let the workspace grow, and move.

@@ -3,8 +3,8 @@
 
 namespace fire::cuda {
 
-using detail::GatedEpilogue;
-using detail::GatedFewEpilogue;
+using detail::PlainGatedEpilogue;
+using detail::StagedGatedEpilogue;
 
 bool launch_gated_gemm(Stream stream, const GemmDevice& device, DType type, const Gemm& gate, const Gemm& up,
                        void* product, bool keeps) {
@@ -19,11 +19,11 @@ bool launch_gated_gemm(Stream stream, const GemmDevice& device, DType type, cons
   detail::with_tile<GemmForm::nt, 2>(device.multiprocessors, args, 1, [&](auto tile) {
     using Tile = decltype(tile);
     if constexpr (Tile::BN / 2 < detail::HopperPiece::columns) {
-      const GatedFewEpilogue epilogue{static_cast<bf16*>(product), keeps};
+      const PlainGatedEpilogue epilogue{static_cast<bf16*>(product), keeps};
       detail::launch_epilogue<Tile, GemmForm::nt>(stream, device, args, 1, epilogue);
     } else {
       const auto map = [&](const void* data) { return detail::hopper_map(data, gate.m, gate.n, 16); };
-      const GatedEpilogue epilogue{map(gate.y), map(up.y), map(product), keeps};
+      const StagedGatedEpilogue epilogue{map(gate.y), map(up.y), map(product), keeps};
       detail::launch_epilogue<Tile, GemmForm::nt>(stream, device, args, 1, epilogue);
     }
   });

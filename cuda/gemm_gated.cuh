@@ -20,7 +20,7 @@ __device__ inline uint32_t packed_swiglu(uint32_t gate, uint32_t up) {
 }
 
 /// Of gate and up (products 0 and 1), straight from the registers: for few rows.
-struct GatedFewEpilogue {
+struct PlainGatedEpilogue {
   static constexpr const char* kernel = "gemm swiglu sm_90a";
   static constexpr int products = 2, warp_bytes = 0;
   bf16* product;
@@ -50,9 +50,9 @@ struct GatedFewEpilogue {
 };
 
 /// The same by way of shared memory and TMA.
-struct GatedEpilogue {
+struct StagedGatedEpilogue {
   static constexpr const char* kernel = "gemm swiglu sm_90a";
-  static constexpr int products = 2, warp_bytes = 2 * HopperPiece::bytes;
+  static constexpr int products = 2, warp_bytes = HopperStaging::bytes;
   TensorMap gate, up, product;
   bool keeps;
 
@@ -67,22 +67,8 @@ struct GatedEpilogue {
   __device__ void finish(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N], int row, Ring&,
                          unsigned char* staging) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const HopperPiece own;
-    // One of the warp's two pieces is written while the other is read; both are free when a tile begins.
-    if (lane == 0) ptx::tma_store_wait_read<0>();
-    unsigned char *to = staging, *other = staging + HopperPiece::bytes;
-    const auto stage = [&](const TensorMap& map, int column, const uint32_t(&pairs)[16]) {
-      if (lane == 0) ptx::tma_store_wait_read<1>();
-      __syncwarp();
-#pragma unroll
-      for (int i = 0; i < 16; ++i) own.put(to, i, pairs[i]);
-      ptx::fence_async_shared();
-      __syncwarp();
-      HopperPiece::store(&map, column, row - lane / 4, to);
-      if (lane == 0) ptx::tma_store_commit();
-      unsigned char* const written = to;
-      to = other, other = written;
-    };
+    if (lane == 0) ptx::tma_store_wait_read<0>();  // an odd number of pieces may have been sent for the tile before
+    HopperStaging stage(staging);
 #pragma unroll
     for (int piece = 0; piece < N / HopperPiece::columns; ++piece) {
       const int column = place.n0 + piece * HopperPiece::columns, first = 32 * piece;
@@ -93,10 +79,10 @@ struct GatedEpilogue {
         gates[i] = pack_with_bias(args.products[0], acc[at], acc[at + 1], col);
         ups[i] = pack_with_bias(args.products[1], acc[N / 2 + at], acc[N / 2 + at + 1], col);
       }
-      if (keeps) stage(gate, column, gates), stage(up, column, ups);
+      if (keeps) stage.send(&gate, column, row - lane / 4, gates), stage.send(&up, column, row - lane / 4, ups);
 #pragma unroll
       for (int i = 0; i < 16; ++i) gates[i] = packed_swiglu(gates[i], ups[i]);
-      stage(product, column, gates);
+      stage.send(&product, column, row - lane / 4, gates);
     }
   }
 };

@@ -24,7 +24,7 @@ struct GemmArguments;
 bool takes_gemm_hopper(const GemmArguments& args);
 void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts);
 
-/// The same where a factor is under dropout, A in nt or B in tn, and there is no A' B' (gemm_hopper_dropped.cu).
+/// The same where a factor is under dropout, A in nt or B in tn, and there is no A' B' (gemm_hopper_dropout.cu).
 bool takes_gemm_hopper_dropped(GemmForm form, const GemmArguments& args);
 void launch_gemm_hopper_dropped(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args,
                                 int parts);

@@ -175,15 +175,40 @@ struct HopperPiece {
   }
 };
 
+/// A warp's two pieces of shared memory: it writes the one while the other is read, the first of them first.
+class HopperStaging {
+ public:
+  static constexpr int bytes = 2 * HopperPiece::bytes;
+
+  __device__ explicit HopperStaging(unsigned char* pieces) : to_(pieces), other_(pieces + HopperPiece::bytes) {}
+  /// To row and column of a matrix. Of what was sent before all but the last has been read.
+  __device__ void send(const TensorMap* map, int column, int row, const uint32_t (&pairs)[16]) {
+    const bool first_lane = threadIdx.x % 32 == 0;
+    if (first_lane) ptx::tma_store_wait_read<1>();
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 16; ++i) piece_.put(to_, i, pairs[i]);
+    ptx::fence_async_shared();
+    __syncwarp();
+    HopperPiece::store(map, column, row, to_);
+    if (first_lane) ptx::tma_store_commit();
+    unsigned char* const sent = to_;
+    to_ = other_, other_ = sent;
+  }
+  __device__ const HopperPiece& piece() const { return piece_; }
+
+ private:
+  HopperPiece piece_;
+  unsigned char *to_, *other_;
+};
+
 /// Y and residual in bf16, in rows of whole 16 bytes: by way of shared memory and TMA. The residual comes as slots of
 /// the ring, while the last slices are multiplied; Y goes while the next tile is.
-///
-/// A warp has two pieces of its own for its rows of Y: it writes the one while the other is read.
 struct StagedEpilogue {
   static constexpr const char* kernel = "gemm sm_90a";
   static constexpr int products = 1;
   static constexpr int piece_columns = HopperPiece::columns, line = HopperPiece::line;
-  static constexpr int warp_bytes = 2 * HopperPiece::bytes;
+  static constexpr int warp_bytes = HopperStaging::bytes;
   static constexpr int fetched = 2;  ///< pieces of the residual in a slot
 
   TensorMap y[gemm_most], residual[gemm_most];
@@ -211,10 +236,10 @@ struct StagedEpilogue {
   template <class Tile, int N, class Ring>
   __device__ void finish(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N], int row,
                          Ring& ring, unsigned char* staging) const {
-    static_assert(N % (fetched * piece_columns / 2) == 0, "whole slots of residual");
+    static_assert(N % (fetched * piece_columns / 2) == 0, "whole slots of residual, and both pieces are free again");
     const GemmProduct& product = args.products[place.product];
     const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = row - lane / 4 - place.m0;
-    const HopperPiece own;
+    HopperStaging stage(staging);
 #pragma unroll
     for (int piece = 0; piece < N / 32; ++piece) {
       const int column = place.n0 + piece * piece_columns;
@@ -238,7 +263,7 @@ struct StagedEpilogue {
         const unsigned char* const from = ring.data() + (piece % fetched * Tile::BM + warp_row) * line;
         uint32_t packed[16];
 #pragma unroll
-        for (int i = 0; i < 16; ++i) packed[i] = own.get(from, i);
+        for (int i = 0; i < 16; ++i) packed[i] = stage.piece().get(from, i);
 #pragma unroll
         for (int i = 0; i < 16; ++i) values[2 * i] += low_f32(packed[i]), values[2 * i + 1] += high_f32(packed[i]);
         if (piece % fetched == fetched - 1) {
@@ -247,15 +272,10 @@ struct StagedEpilogue {
           ring.slot.advance();
         }
       }
-      if (lane == 0) ptx::tma_store_wait_read<1>();
-      __syncwarp();
-      unsigned char* const to = staging + piece % 2 * HopperPiece::bytes;
+      uint32_t pairs[16];
 #pragma unroll
-      for (int i = 0; i < 16; ++i) own.put(to, i, ptx::pack_bf16x2(values[2 * i], values[2 * i + 1]));
-      ptx::fence_async_shared();
-      __syncwarp();
-      HopperPiece::store(y + place.product, column, place.m0 + warp_row - args.m_begin, to);
-      if (lane == 0) ptx::tma_store_commit();
+      for (int i = 0; i < 16; ++i) pairs[i] = ptx::pack_bf16x2(values[2 * i], values[2 * i + 1]);
+      stage.send(y + place.product, column, place.m0 + warp_row - args.m_begin, pairs);
     }
   }
 };

@@ -98,7 +98,7 @@ void CudaOps::multiply_weight(const Gemm& gemm) {
   if (!done) multiply(base);
 }
 
-std::vector<Gemm> CudaOps::products_of(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
+std::vector<Gemm> CudaOps::queue_adapters(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
   std::vector<Gemm> down, up;
   for (const auto& [w, bias, y, lora, dropout, mask, h, dh, da, db] : branches) {
     const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a ? lora.a.rows() : 0;
@@ -126,10 +126,11 @@ std::vector<Gemm> CudaOps::products_of(Tensor x, std::span<const LinearBranch> b
 }
 
 void CudaOps::forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
-  multiply_weights(products_of(x, branches, residual), GemmJoin::beside);
+  multiply_weights(queue_adapters(x, branches, residual), GemmJoin::beside);
 }
 
-std::vector<Gemm> CudaOps::products_to(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate) {
+std::vector<Gemm> CudaOps::queue_adapters_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx,
+                                                   bool accumulate) {
   std::vector<Gemm> down, back;
   for (const auto& [w, bias, dy, lora, dropout, mask, h, dh, da, db] : branches) {
     const int64_t out = w.rows(), in = w.cols(), tokens = dy.rows();
@@ -159,7 +160,7 @@ std::vector<Gemm> CudaOps::products_to(Tensor x, std::span<const LinearBranch> b
 }
 
 void CudaOps::backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate) {
-  const std::vector<Gemm> back = products_to(x, branches, dx, accumulate);
+  const std::vector<Gemm> back = queue_adapters_backward(x, branches, dx, accumulate);
   for (const LinearBranch& branch : branches)
     if (branch.lora.a) add_gradients(x, branch);
   if (dx) multiply_weights(back, GemmJoin::summed);
@@ -216,7 +217,7 @@ void CudaOps::linear_branches_backward(Tensor x, std::span<const LinearBranch> b
 void CudaOps::gated_branches(Tensor x, const LinearBranch& gate, const LinearBranch& up, Tensor product, bool keeps) {
   require(alike(gate.y, up.y) && alike(gate.y, product), "gated_branches", {gate.y, up.y, product});
   const LinearBranch both[] = {gate, up};
-  const std::vector<Gemm> products = products_of(x, both, {});
+  const std::vector<Gemm> products = queue_adapters(x, both, {});
   if (!cublaslt_ && launch_gated_gemm(stream_, gemm_device(), type_, products[0], products[1], product.data(), keeps))
     return;
   multiply_weights(products, GemmJoin::beside);
@@ -226,7 +227,7 @@ void CudaOps::gated_branches(Tensor x, const LinearBranch& gate, const LinearBra
 void CudaOps::gated_backward(const LinearBranch& down, Tensor gate, Tensor up, Tensor product, Tensor dproduct) {
   require(alike(gate, up) && alike(gate, product) && alike(gate, dproduct), "gated_backward",
           {gate, up, product, dproduct});
-  const std::vector<Gemm> back = products_to(product, {&down, 1}, dproduct, false);
+  const std::vector<Gemm> back = queue_adapters_backward(product, {&down, 1}, dproduct, false);
   const bool adapted = static_cast<bool>(down.lora.a);
   if (cublaslt_ || !launch_gated_backward(stream_, gemm_device(), type_, back[0], gate.data(), up.data(),
                                           adapted ? product.data() : nullptr)) {

@@ -88,13 +88,20 @@ async function translateAll(compiler, folder, kernels, allMutants) {
   return mutants
 }
 
-/** Every instruction of the headers has to be in the program of their wrappers. */
+/** Every instruction of the headers has to be in the program of their wrappers, and its kernels are launched as all are. */
 function checkInstructions(ptx, headers) {
   for (const { header, text } of headers) {
     const missing = findInstructions(text).filter((opcode) => !ptx.includes(opcode))
     const but = missing.length === 0 ? '' : `, but not ${missing.join(', ')}`
     tell(missing.length === 0, `${wrapperSource} has every instruction of ${header}${but}`)
   }
+  const hasty = ptx
+    .split('.entry ')
+    .slice(1)
+    .filter((kernel) => !kernel.includes('griddepcontrol.wait'))
+  const but =
+    hasty.length === 0 ? '' : `, but not ${hasty.map((kernel) => kernel.slice(0, kernel.indexOf('('))).join(', ')}`
+  tell(hasty.length === 0, `every kernel of ${wrapperSource} begins with gpu::begin_kernel${but}`)
 }
 
 const count = { passed: 0, failed: 0 }

@@ -12,7 +12,7 @@
  * An entry of mutations.json: { "mutant": <as printed>, "reason": "..." }.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -108,8 +108,8 @@ function must(command, args, options = {}) {
 }
 
 /**
- * `norm.cu` and `norm_wide.cu` are tested by test/ops/cases/norm.cpp and, where they are there, test/ops/norm_test.cpp and
- * test/cuda/norm_test.cpp.
+ * `gemm.cu` and `gemm_wide.cu` are tested by test/ops/cases/gemm.cpp and, where they are there, test/ops/gemm_test.cpp,
+ * test/cuda/gemm_test.cpp and test/cuda/gemm_<anything>_test.cpp.
  */
 function testObjects({ directory }, kernels) {
   const families = new Set(kernels.map((kernel) => basename(kernel, '.cu').split('_')[0]))
@@ -118,10 +118,13 @@ function testObjects({ directory }, kernels) {
   const cases = names.map((name) => join(ops, 'cases', `${name}.cpp`))
   const missing = cases.find((file) => !existsSync(join(root, file)))
   if (missing) throw new Error(`${missing} is not there, so nothing tests ${kernels.join(', ')}`)
+  const below = readdirSync(join(root, 'test', 'cuda')).filter(
+    (file) => file.endsWith('_test.cpp') && families.has(file.split('_')[0]),
+  )
   const tests = [
-    ...names.map((name) => join(ops, `${name}_test.cpp`)),
-    ...[...families].map((family) => join('test', 'cuda', `${family}_test.cpp`)),
-  ].filter((file) => existsSync(join(root, file)))
+    ...names.map((name) => join(ops, `${name}_test.cpp`)).filter((file) => existsSync(join(root, file))),
+    ...below.map((file) => join('test', 'cuda', file)),
+  ]
   const object = (target, file) => join('CMakeFiles', `${target}.dir`, `${file}.o`)
   const objects = [
     ...[join(ops, 'case.cpp'), ...cases].map((file) => object('fire_op_cases', file)),

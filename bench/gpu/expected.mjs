@@ -1,6 +1,6 @@
 /**
  * What matrix products on Hopper should take, by arithmetic alone: tiles and their choice are those of
- * cuda/gemm_hopper.cu (both are held against test/cuda/hopper_tiles.json), the parts of gradients those of gemm_chunk in
+ * cuda/gemm_hopper_launch.cuh (both are held against test/cuda/hopper_tiles.json), the parts of gradients those of gemm_chunk in
  * cuda/gemm.h. Nothing here was measured but the two ceilings of a card (roofline.mjs). A measurement far from it says
  * that one of these assumptions is wrong:
  *
@@ -111,7 +111,7 @@ export const gatedBackward = (m, out, k, rank) => {
 
 const tilesOf = ({ m, n }, tile) => along(m, tile.rows) * sum(n.map((width) => along(width, tile.columns)))
 
-/** with_tile of cuda/gemm_hopper.cu. */
+/** with_tile of cuda/gemm_hopper_launch.cuh. */
 export function tileOf(product) {
   const { form, m, n } = product
   if (form === 'tn') return square

@@ -354,7 +354,7 @@ the engine's code step by step (\`test/bench/roofline.test.ts\` holds it against
 block as a GPU reserves it; without the driver's own few hundred MB and the attention tables of a few hundred kB.
 
 **Expected is arithmetic, not a measurement**: what our matrix products on Hopper should take where the tiles of
-\`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, ${instructions.staged}
+\`cuda/gemm_hopper_launch.cuh\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, ${instructions.staged}
 instructions for a sum that is written (${instructions.residual} with a residual, ${instructions.plain} in f32, ${instructions.gated} and ${instructions.gatedBackward} with SwiGLU forward and backward),
 2 µs a launch and the ceilings above are all there is. \`bench/gpu/expected.mjs\` has it line by line,
 \`bench/gpu/expected-attention.mjs\` that of attention. What takes another kernel has none.

@@ -26,7 +26,7 @@ const model7b = models['huatuogpt-vision-7b']
 describe('what a product on Hopper should take', () => {
   const card = { bytes: 3e12, flops: 790e12 }
 
-  it('takes the tile that cuda/gemm_hopper.cu takes', () => {
+  it('takes the tile that cuda/gemm_hopper_launch.cuh takes', () => {
     for (const { rows, columns, blocks, ...product } of JSON.parse(readText('test/cuda/hopper_tiles.json')))
       expect(tileOf(product), JSON.stringify(product)).toMatchObject({ rows, columns, blocks })
   })

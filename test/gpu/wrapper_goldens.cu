@@ -84,6 +84,7 @@ __global__ void __launch_bounds__(32) pack_kernel(const uint32_t* in, uint32_t* 
 
 template <bool Power>
 __global__ void __launch_bounds__(32) approximation_kernel(const uint32_t* in, uint32_t* out) {
+  gpu::begin_kernel();
   const float x = __uint_as_float(in[threadIdx.x]);
   out[threadIdx.x] = __float_as_uint(Power ? ptx::exp2_approx(x) : ptx::reciprocal_approx(x));
 }
