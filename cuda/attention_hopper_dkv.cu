@@ -171,8 +171,8 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
         query = runs.query(of_run), head = runs.head(), span_index = runs.span();
       }
       const int place = query >= 0 ? query * in.heads + head : -1;
-      // A query that is not there sees all keys with weight 0: no bit is looked at for its sake.
-      float number = side == 0 ? INFINITY : 0;
+      // A query that is not there is zeros, and may see all keys: no bit is looked at for its sake.
+      float number = 0;
       uint64_t seen = ~uint64_t{0};
       if (query >= 0) {
         number = side == 0 ? args.lse[place] * log2_e : args.delta[place];

@@ -13,8 +13,15 @@ using DroppedNarrow = HopperTile<1, 128, 4, 2, true>;
 bool takes_gemm_hopper_dropped(GemmForm form, const GemmArguments& args) {
   for (const GemmProduct& product : args.products)
     if (product.rank > 0) return false;
-  const auto x = [](const FactorRoad& road) { return road.fetched && road.dropped; };
-  return (form == GemmForm::nt && x(args.a) && args.b.direct) || (form == GemmForm::tn && args.a.direct && x(args.b));
+  // Dropped, and otherwise as a direct factor.
+  const auto is_x = [&](const FactorRoad& road, const void* GemmProduct::*data, int GemmProduct::*cols) {
+    bool pieces = true;
+    for (int i = 0; i < args.columns; ++i)
+      pieces &= in_pieces({args.products[i].*data, DType::bf16}, args.products[i].*cols);
+    return road.dropped && !road.f32 && pieces;
+  };
+  if (form == GemmForm::nt) return is_x(args.a, &GemmProduct::a, &GemmProduct::k) && args.b.direct;
+  return form == GemmForm::tn && args.a.direct && is_x(args.b, &GemmProduct::b, &GemmProduct::n);
 }
 
 // An adapter is rarely wider than 128. Its h and its sums are a small part of what is moved: they go as they are.

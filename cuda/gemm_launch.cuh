@@ -74,8 +74,7 @@ inline bool aligned_rows(const void* data, int64_t cols, size_t element, size_t 
 template <class T>
 FactorRoad road(const GemmFactor& factor, int64_t cols) {
   const size_t element = size_of(factor.type);
-  const bool fetched = element == sizeof(T) && in_pieces(factor, cols);
-  return {factor.type == DType::f32, fetched, fetched && !factor.dropped,
+  return {factor.type == DType::f32, element == sizeof(T) && !factor.dropped && in_pieces(factor, cols),
           aligned_rows(factor.data, cols, element, 4 * element), factor.dropped};
 }
 
@@ -111,7 +110,7 @@ GemmArguments gemm_arguments(const Gemm* gemms, int count, GemmJoin join) {
     args.chunk = std::max(args.chunk, gemm_dimension(gemm_chunk(gemm)));
     const auto take = [](FactorRoad& taken, bool is_first, const FactorRoad& road) {
       if (is_first) taken = road;
-      taken.fetched &= road.fetched, taken.direct &= road.direct, taken.vector &= road.vector;
+      taken.direct &= road.direct, taken.vector &= road.vector;
     };
     take(args.a, i == 0, road<T>(gemm.a, tn ? gemm.m : gemm.k));
     take(args.b, i == 0, road<T>(gemm.b, nt ? gemm.k : gemm.n));

@@ -40,10 +40,9 @@ constexpr size_t block_overhead = 1024;
 
 /// How a factor is read; where a launch has several, what all of them allow.
 struct FactorRoad {
-  bool f32;      ///< f32, or else the activation type
-  bool fetched;  ///< of the activation type, rows 16-byte aligned
-  bool direct;   ///< the same, and not dropped
-  bool vector;   ///< four columns are one aligned access
+  bool f32;     ///< f32, or else the activation type
+  bool direct;  ///< of the activation type, rows 16-byte aligned, not dropped
+  bool vector;  ///< four columns are one aligned access
   bool dropped;
 };
 
