@@ -1,9 +1,10 @@
 // Products that end in SwiGLU (cuda/gemm_gated.h) have the bits of those of gemm.h with the kernels of activation.h
 // behind them, through every tile. What they compute is held against float64 in test/ops.
+#include "cuda/gemm_gated.h"
+
 #include <numeric>
 
 #include "cuda/activation.h"
-#include "cuda/gemm_gated.h"
 #include "device.h"
 
 namespace fire::test {
