@@ -2,9 +2,8 @@
 // ordinary C++ compiler for the emulator in test/simt/, which runs the same source thread by thread on a CPU.
 //
 // Rules that keep a kernel runnable in both (the emulator enforces most of them):
-//   - launch through gpu::launch, never <<<>>>, and begin with gpu::begin_kernel (ptx.cuh): a kernel may be placed on
-//   the
-//     GPU while those before it end; shared memory through SHARED and DYNAMIC_SHARED;
+//   - launch through gpu::launch, never <<<>>>; shared memory through SHARED and DYNAMIC_SHARED;
+//   - begin with gpu::begin_kernel (ptx.cuh): a kernel may be placed on the GPU while those before it end;
 //   - no inline PTX outside ptx.cuh, hopper.cuh and wgmma.cuh; every warp collective names its mask;
 //   - no implicit warp synchrony, no spinning on another block, no cooperative grids;
 //   - no float atomics on anything that reaches a gradient: results must not depend on the order of blocks.
