@@ -28,7 +28,7 @@ TEST("the GPU names itself, its instructions and its matrix products") {
 TEST("the kernels of a GPU are those of its compute capability, unless others are asked for") {
   using cuda::Isa;
   const auto of = [](int major, int minor, size_t shared) {
-    return cuda::isa_of({"", major, minor, 132, size_t{1} << 30, shared});
+    return cuda::isa_of({"", major, minor, 132, size_t{1} << 30, shared, ""});
   };
   constexpr size_t hopper_shared = size_t{228} << 10;
   CHECK(of(9, 0, hopper_shared) == Isa::sm_90a);
@@ -44,7 +44,7 @@ TEST("the kernels of a GPU are those of its compute capability, unless others ar
   CHECK(forced("sm_80", here) == Isa::sm_80);
   CHECK_ERROR(Code::invalid_argument, ("FIRE_CUDA_ISA=sm_70", "sm_80 and sm_90a"), forced("sm_70", here));
   CHECK_ERROR(Code::invalid_argument, ("compute capability 9.0"),
-              forced("sm_90a", {"", 8, 0, 108, size_t{1} << 30, size_t{164} << 10}));
+              forced("sm_90a", {"", 8, 0, 108, size_t{1} << 30, size_t{164} << 10, ""}));
   CHECK(device(DType::bf16).isa_name().ends_with("a") == (cuda::selected_isa(here) == Isa::sm_90a));
 }
 

@@ -13,7 +13,8 @@ TEST("refused: activations of different sizes") {
     const Placed two(ops, type, {2}), three(ops, type, {3});
     CHECK_ERROR(Code::internal, ("swiglu", "[2]", "[3]"), ops.swiglu(two, three, two));
     CHECK_ERROR(Code::internal, ("swiglu_backward"), ops.swiglu_backward(two, two, two, three, two));
-    const LinearBranch narrow{.y = two}, wide{.y = three};
+    LinearBranch narrow, wide;
+    narrow.y = two, wide.y = three;
     CHECK_ERROR(Code::internal, ("gated_branches", "[2]", "[3]"), ops.gated_branches(two, narrow, wide, two, true));
     CHECK_ERROR(Code::internal, ("gated_backward", "[3]"), ops.gated_backward(narrow, two, two, two, three));
   }

@@ -38,7 +38,7 @@ parts=(
   peers:50          # PyTorch on the main operations
   portable:25       # small shapes and the standard batch with the kernels of every GPU, where this one takes its own
   large:35          # the tests again, shapes as models have them
-  repeats:20        # two more runs of the small ones beside each other: a result that changes is a race
+  repeats:20        # two more runs of the small ones beside each other, in one no kernels overlap: a result that changes is a race
   sanitizer:25      # compute-sanitizer, once it has found the faults that planted.cu has on purpose
 )
 whole=560  # their sum, below the ten minutes that a borrowed machine gives
@@ -420,8 +420,9 @@ part large && step large "$(program cuda_test)" "${tests[@]}"
 
 if part repeats; then
   export FIRE_TEST_SMALL=1
-  # Both at once, their lines mixed; counted as one.
-  step repeats bash -c '"$@" & "$@"; second=$?; wait $!; first=$?; exit $((first > second ? first : second))' both \
+  # Both at once, their lines mixed; counted as one. Where only the one fails in which kernels overlap, one of them does not
+  # wait for those before it (gpu::begin_kernel).
+  step repeats bash -c '"$@" & FIRE_CUDA_SYNC=1 "$@"; second=$?; wait $!; first=$?; exit $((first > second ? first : second))' both \
     "$(program cuda_test)" "${tests[@]}"
 fi
 
