@@ -20,6 +20,7 @@ const operations = new Map([
   [0x143, 'CALL'],
   [0x144, 'CALL'],
   [0x147, 'BRA'],
+  [0x14d, 'EXIT'],
   [0x180, 'LD'],
   [0x181, 'LDG'],
   [0x183, 'LDL'],
@@ -35,12 +36,16 @@ const operations = new Map([
   [0x1a8, 'ATOMG'],
   [0x1ae, 'LDGSTS'],
   [0x1b4, 'UTMALDG'],
+  [0x1b5, 'UTMASTG'],
   [0x1f0, 'HGMMA'],
 ])
 export const operationNames = new Set(operations.values())
 
 /** What may not stand before ACQBULK, the wait for the kernels before: it touches memory that they write, or leads past it. */
-const needsWait = ['LD', 'LDG', 'ST', 'STG', 'LDGSTS', 'UTMALDG', 'RED', 'ATOMG', 'PREEXIT', 'BRA', 'CALL']
+const needsWait = [
+  ...['LD', 'LDG', 'ST', 'STG', 'LDGSTS', 'UTMALDG', 'UTMASTG', 'RED', 'ATOMG'],
+  ...['PREEXIT', 'BRA', 'CALL', 'EXIT'],
+]
 
 const instructionBytes = 16
 

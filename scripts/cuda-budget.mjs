@@ -94,7 +94,7 @@ function begins({ architecture, instructions, beforeWait }) {
 /** A kernel for another architecture: whoever launches it here must be told. */
 function notEmpty({ architecture, instructions, maxThreads }, row) {
   const problems = []
-  const found = Object.keys(instructions).filter((name) => name !== 'BRA') // the end of every kernel, to itself
+  const found = Object.keys(instructions).filter((name) => !['EXIT', 'BRA'].includes(name)) // the end of every kernel
   if (found.length > 0) problems.push(`${found.join(', ')} on ${architecture}, only ${row.only} has a body`)
   if (!(maxThreads < row.threads)) problems.push(`could be launched on ${architecture} with ${row.threads} threads`)
   return problems

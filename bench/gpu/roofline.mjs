@@ -332,7 +332,7 @@ Written by \`node bench/gpu/roofline.mjs\` from \`bench/gpu/shapes.json\`; do no
 An operation must read each input once, write each output once, and do the arithmetic of its matrix products; in bf16 mode
 activations and matrices are 2 bytes wide, statistics and loss 4, an adapter 2 where products read it. Its floor is the larger
 of bytes over the rate of a copy and arithmetic over the rate of a matrix product. No implementation of these operations goes
-below it; a fusion of two of them may.
+below it; a fusion of two of them may, and so may the vision tower, counted image by image here, which the engine batches.
 
 ${table(
   ['ceiling', ...cards.map(({ name }) => name)],
@@ -345,8 +345,9 @@ ${table(
   ],
 )}
 
-The ceilings were measured with PyTorch 2.11 on one card of each kind before there were kernels of our own; a results file has
-the ceilings of its own run, and its shares of the floor are taken from those.
+The ceilings were measured with PyTorch 2.11 on one card of each kind before there were kernels of our own; which variant of the
+card, its clock and the script were not kept. Expected times take 132 multiprocessors at 1.755 GHz (SXM). A results file has the
+ceilings of its own run, and its shares of the floor are taken from those.
 
 Lengths are like those of SLAKE, chosen, not measured on it: images of 1024 x 1024 pixels under the published limit of 401 408
 pixels (361 tokens; 576 for CLIP), ${shapes.batch.text} tokens of template and question, ${shapes.batch.common} tokens that both answers begin with, tails of ${shapes.batch.tail} tokens with ${shapes.batch.phrase} phrase tokens. Memory follows

@@ -1,6 +1,6 @@
 /** Finds and loads the compiled addon, once per process (or worker thread), on first use only. */
 import { createRequire } from 'node:module'
-import { dirname, isAbsolute, join } from 'node:path'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NativeBindingError, NativeErrorFactory, reasonOf } from '../errors.js'
 import type { NativeModule } from './native.js'
@@ -23,7 +23,7 @@ export interface LoadedNative {
  * `FIRE_NATIVE_PATH`, when set, is the only candidate.
  */
 export function nativeCandidates(env: NodeJS.ProcessEnv = process.env, machine: Machine = thisMachine()): string[] {
-  if (env.FIRE_NATIVE_PATH) return [env.FIRE_NATIVE_PATH]
+  if (env.FIRE_NATIVE_PATH) return [resolve(env.FIRE_NATIVE_PATH)]
   return [
     join(packageRoot, 'build', 'Release', 'fire.node'),
     join(packageRoot, 'build', 'cmake', 'Release', 'fire.node'),

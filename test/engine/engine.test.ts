@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -355,6 +355,7 @@ describe('loading the addon', () => {
 
   it('tries only FIRE_NATIVE_PATH when it is set', () => {
     expect(nativeCandidates({ FIRE_NATIVE_PATH: '/x.node' })).toEqual(['/x.node'])
+    expect(nativeCandidates({ FIRE_NATIVE_PATH: 'out/x.node' })).toEqual([resolve('out/x.node')])
   })
 
   it('tries what was built here first, then the packages', () => {

@@ -237,6 +237,7 @@ stopped() {
   trap '' INT TERM HUP
   exec >&$screen  # a signal comes while a command's output goes elsewhere
   kill "$running" 2>/dev/null && wait "$running"
+  fact left_out.rest "stopped after $(clock) s"
   write_report
   say "stopped"
   say "$passed passed, $failed failed"

@@ -253,7 +253,10 @@ describe('a run', { timeout: 120_000 }, () => {
     process.kill(-(run.pid as number), 'SIGINT')
     expect(await ended).toBe(130)
     expect(said).toMatch(/\nstopped\n\d+ passed, \d failed\n$/)
-    expect(await world.results()).toMatchObject({ 'tests.golden_f32': '3 passed, 0 failed' })
+    expect(await world.results()).toMatchObject({
+      'tests.golden_f32': '3 passed, 0 failed',
+      'left_out.rest': expect.stringMatching(/^stopped after \d+ s$/),
+    })
     const pid = Number(await world.read('pid'))
     expect(() => process.kill(pid, 0)).toThrow('ESRCH')
   })

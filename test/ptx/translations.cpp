@@ -91,7 +91,8 @@ simt::Launch translated(const simt::Launch& asked) {
   const auto found = name ? translations().find(*name) : translations().end();
   if (found == translations().end())
     throw Error(Code::cuda, std::string("kernel ") + asked.kernel + " has no translation: " +
-                                (name ? *name : "its function has no name in the program"));
+                                (name ? *name : "its function has no name in the program") +
+                                " (with --only, cuda/<name>.cu of every kernel of the test has to be named)");
   static simt::Launch launch;  // one launch at a time
   launch = asked;
   launch.function = reinterpret_cast<const void*>(found->second);

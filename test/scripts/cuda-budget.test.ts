@@ -72,6 +72,7 @@ describe('reading a cubin', () => {
     expect(early(load!, wait!, next!)).toEqual(['LDG'])
     expect(early(next!, branch!, copy!, wait!)).toEqual(['UTMALDG', 'PREEXIT', 'BRA'])
     expect(early(shared!, load!)).toEqual(['LDG'])
+    expect(early(0x94d, wait!, next!)).toEqual(['EXIT'])
   })
 
   it('refuses what is not an ELF file', () => {
