@@ -19,8 +19,8 @@ inline TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int bo
   return encode_tensor_map({data, DType::bf16, rows, cols, cols, box_rows, 64, Swizzle::bytes_128});
 }
 
-// Encoded for each launch, up to twelve maps and those of the epilogue: arithmetic of the host, which is ahead of the GPU.
-// Not yet timed.
+// Encoded for each launch, up to twelve maps and those of the epilogue: arithmetic of the host, which is ahead of the
+// GPU. Not yet timed.
 template <class Tile, GemmForm Form, class Epilogue>
 void launch_epilogue(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts,
                      const Epilogue& epilogue) {

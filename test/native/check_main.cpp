@@ -96,8 +96,9 @@ int main(int argc, char** argv) {
   long checks = 0;
   const std::vector<std::string> words(argv + 1, argv + argc);
   if (words == std::vector<std::string>{"--help"}) {
-    std::printf("usage: %s [WORD | -WORD]...\nRuns the tests whose names have one of the words and no -WORD; all without.\n",
-                argv[0]);
+    std::printf(
+        "usage: %s [WORD | -WORD]...\nRuns the tests whose names have one of the words and no -WORD; all without.\n",
+        argv[0]);
     return 0;
   }
   for (const auto& add : starters()) add();
