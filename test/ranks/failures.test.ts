@@ -107,17 +107,18 @@ describe('one rank', () => {
     expect(outcomes[1].stderr).toMatch(/Rank 0 .* failed: the disk is full/)
   })
 
-  it('killed at any moment takes the others with it', async () => {
+  // Time to join for three processes that start beside each other on a busy machine.
+  it('killed at any moment takes the others with it', { timeout: 120_000 }, async () => {
     for (const after of [0, 150, 400, 700, 1000]) {
       const processes = await startRanks(3, {
         args: steps('--count', '400', '--seconds', '0.01'),
-        env: () => ({ FIRE_JOIN_TIMEOUT: 2 }),
+        env: () => ({ FIRE_JOIN_TIMEOUT: 6 }),
       })
       setTimeout(() => processes[1].child.kill('SIGKILL'), after)
       const [first, , third] = await outcomesOf(processes)
       for (const { code, stderr } of [first, third]) {
         expect(code).toBe(1)
-        expect(stderr).toMatch(/Rank 1 \(.*\) died|Rank 1 did not come within 2 s/)
+        expect(stderr).toMatch(/Rank 1 \(.*\) died|Rank 1 did not come within 6 s/)
       }
     }
   })
