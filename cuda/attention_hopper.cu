@@ -147,11 +147,7 @@ __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, 
 }
 
 template <int D>
-#if FIRE_HOPPER
-__global__ void __launch_bounds__(block_threads, 1)
-#else
-__global__ void __launch_bounds__(32)
-#endif
+__global__ void FIRE_HOPPER_BOUNDS(block_threads, 1)
     forward_kernel(const __grid_constant__ Arguments args, bf16* o, float* lse) {
 #if FIRE_HOPPER
   gpu::begin_kernel();

@@ -332,12 +332,7 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
 }
 
 template <int D>
-#if FIRE_HOPPER
-__global__ void __launch_bounds__(block_threads, 1)
-#else
-__global__ void __launch_bounds__(32)
-#endif
-    dkv_kernel(const __grid_constant__ KeyArguments args) {
+__global__ void FIRE_HOPPER_BOUNDS(block_threads, 1) dkv_kernel(const __grid_constant__ KeyArguments args) {
 #if FIRE_HOPPER
   gpu::begin_kernel();
   DYNAMIC_SHARED(memory);

@@ -107,11 +107,7 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
 }
 
 template <int D>
-#if FIRE_HOPPER
-__global__ void __launch_bounds__(block_threads, 1)
-#else
-__global__ void __launch_bounds__(32)
-#endif
+__global__ void FIRE_HOPPER_BOUNDS(block_threads, 1)
     dq_kernel(const __grid_constant__ Arguments args, const float* lse, const float* delta, bf16* dq) {
 #if FIRE_HOPPER
   gpu::begin_kernel();

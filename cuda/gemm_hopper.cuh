@@ -136,11 +136,7 @@ __device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mas
 /// A binary has this kernel for every chip it is built for, and a body for 9.0 alone. Elsewhere a block of it may have
 /// one warp: a launch is refused (and has_gemm_hopper knows).
 template <class Tile, GemmForm Form, class Epilogue>
-#if FIRE_HOPPER
-__global__ void __launch_bounds__(Tile::threads, Tile::blocks)
-#else
-__global__ void __launch_bounds__(32)
-#endif
+__global__ void FIRE_HOPPER_BOUNDS(Tile::threads, Tile::blocks)
     gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
   gpu::begin_kernel();

@@ -16,6 +16,14 @@
 #define FIRE_HOPPER 0
 #endif
 
+/// __launch_bounds__ of a kernel that has its body where FIRE_HOPPER is and nowhere else: there a block may have one
+/// warp, so that a launch is refused.
+#if FIRE_HOPPER
+#define FIRE_HOPPER_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#else
+#define FIRE_HOPPER_BOUNDS(threads, blocks) __launch_bounds__(32)
+#endif
+
 #ifdef FIRE_SIMT
 #include "simt/hopper.h"
 #else

@@ -114,8 +114,6 @@ class Attention {
   cuda::AttentionInputs in_ = {};
 };
 
-bool has_hopper() { return device(DType::bf16).isa_name() == "sm_90a"; }
-
 TEST(
     "on Hopper attention has the same bits whatever multiprocessors its device has, and those of every GPU's kernels") {
   if (!has_hopper()) return;

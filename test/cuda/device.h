@@ -16,6 +16,9 @@ inline cuda::CudaOps& device(DType type) {
   return type == DType::bf16 ? bf16 : f32;
 }
 
+/// Whether it takes the kernels of compute capability 9.0.
+inline bool has_hopper() { return device(DType::bf16).isa_name() == "sm_90a"; }
+
 /// The f32 operations of the CPU on one thread, which are compared with.
 inline cpu::CpuOps& host() {
   static cpu::CpuOps ops(1, cpu::Precision::f32, cpu::Backend::native);

@@ -16,7 +16,6 @@ using cuda::GemmForm;
 using cuda::GemmJoin;
 
 GemmDevice hopper(int multiprocessors) { return {size_t{228} << 10, nullptr, 0, true, multiprocessors}; }
-bool has_hopper() { return device(DType::bf16).isa_name() == "sm_90a"; }
 
 Placed random(uint64_t seed, int64_t count, DType type = DType::bf16) {
   return {device(DType::bf16), Random(seed).floats(count), type, {count}};

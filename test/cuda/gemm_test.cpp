@@ -90,7 +90,6 @@ class Computed {
 constexpr GemmDevice h100{size_t{228} << 10}, geforce{size_t{100} << 10};
 /// With its own kernels.
 constexpr GemmDevice hopper(int multiprocessors) { return {h100.shared_bytes, nullptr, 0, true, multiprocessors}; }
-bool has_hopper() { return device(DType::bf16).isa_name() == "sm_90a"; }
 
 TEST("a product has the same bits whatever shared memory and workspace its device has") {
   const Product products[] = {
